@@ -1,0 +1,309 @@
+"""Every setting, as a field of one frozen dataclass per section; settings.py reads them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ich_ray.errors import ConfigError
+
+
+def _require(fits: bool, message: str) -> None:  # noqa: FBT001  (the check itself)
+    if not fits:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreConfig:
+    """Where tables and checkpoints live."""
+
+    root: str
+    """Any fsspec URL or local folder, e.g. s3://ich/experiment-7."""
+
+    endpoint_url: str = ""
+    """An S3-compatible server, e.g. http://127.0.0.1:8333; empty for AWS."""
+
+    max_attempts: int = 10
+    """Attempts of one request before the store counts as away."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClusterConfig:
+    """Which Ray cluster, and how much of it."""
+
+    address: str = "local"
+    """`local` starts one in this process's machine and ends it; `auto` joins the one around."""
+
+    num_cpus: int = 2
+    """CPUs of a cluster that is started here."""
+
+    object_store_mb: int = 300
+    """Shared memory of a cluster that is started here, MB."""
+
+    cache: str = ""
+    """Folder on each node for decoded slices; empty: in the system's temporary folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputConfig:
+    """What a network sees: its preprocessing id is a hash of this section."""
+
+    window: tuple[float, float] = (-40.0, 160.0)
+    """HU clipped to this range and scaled to [0, 1]."""
+
+    size: int = 0
+    """Side of the square pixel grid; 0 keeps the slices' own, which must then agree."""
+
+    channels: Literal["neighbours", "single"] = "neighbours"
+    """The slice and its two physical neighbours, or the slice alone."""
+
+    def __post_init__(self) -> None:
+        """Check the window and the grid."""
+        _require(self.window[0] < self.window[1], f"need low < high in window, got {self.window}")
+        _require(
+            self.size >= 0 and self.size % 8 == 0,
+            f"size must be a multiple of the network's stride 8, got {self.size}",
+        )
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of the network's input."""
+        return 3 if self.channels == "neighbours" else 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CorpusConfig:
+    """One source of exams and the corpus that it becomes."""
+
+    layout: Literal["rsna", "ct_ich", "folder"]
+    """How the source lays out its objects; see ich_ray/storage/corpora."""
+
+    source: str
+    """Folder or prefix of the objects: any fsspec URL."""
+
+    labels: str = ""
+    """CSV of labels where it lies outside the source; empty: as the layout has it."""
+
+    splits: Mapping[str, float] = field(default_factory=dict)
+    """Shares of patients by name, by hash, e.g. {train = 0.8, tune = 0.2}; together at most 1."""
+
+    split_seed: int = 0
+    """Another seed, another division of the same patients."""
+
+    slices_per_part: int = 512
+    """Slices of one Parquet part, about; an exam is never divided, nor a patient."""
+
+    max_rejected_share: float = 0.05
+    """A larger share of rejected objects fails the ingest before anything is committed."""
+
+    def __post_init__(self) -> None:
+        """Check shares and sizes."""
+        shares = sum(self.splits.values())
+        _require(
+            all(s > 0 for s in self.splits.values()) and shares <= 1 + 1e-9,
+            f"splits must be positive shares that add up to 1 at most, got {dict(self.splits)}",
+        )
+        _require(self.slices_per_part >= 1, "slices_per_part must be at least 1")
+        _require(0 <= self.max_rejected_share <= 1, "max_rejected_share must lie in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """A network and how it is trained. Defaults are the paper's, or (ours) where it is silent."""
+
+    network: Literal["drn_d_38", "drn_d_22", "drn_d_narrow"] = "drn_d_38"
+    labelled: tuple[str, ...]
+    """Selections of corpora with masks: `corpus` or `corpus:split`."""
+
+    pseudo_labelled: tuple[str, ...] = ()
+    """Names of pseudo_labels sections; empty for a teacher."""
+
+    labelled_share: float = 0.6
+    """Probability that an item of a minibatch is drawn from the labelled corpora."""
+
+    init: str = "random"
+    """`random`, or the name of the model whose weights it starts from."""
+
+    crop: int = 240
+    batch: int = 16
+    """Items of a step over all workers together."""
+
+    steps: int = 144_000
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    schedule: Literal["poly", "step"] = "poly"
+    patch_loss_weight: float = 1.0
+    """Lambda: the weight of the patch cross-entropy beside the pixel cross-entropy."""
+
+    positive_patch_share: float = 0.5
+    """In a positive slice, at least this share of the patches hold a positive pixel."""
+
+    positive_slice_share: float = 0.0
+    """At least this share of the items come from positive slices; 0 draws slices uniformly."""
+
+    augment: bool = True
+    num_workers: int = 2
+    """Processes of the DDP group."""
+
+    use_gpu: bool = False
+    checkpoint_every: int = 1_000
+    """Steps between checkpoints."""
+
+    seed: int = 0
+    max_failures: int = 3
+    """Restarts of the worker group from the last checkpoint before the run gives up."""
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without the other sections."""
+        _require(self.crop % 8 == 0 and self.crop > 0, f"crop must be a multiple of 8: {self.crop}")
+        _require(
+            self.batch % self.num_workers == 0,
+            f"batch={self.batch} must be a multiple of num_workers={self.num_workers}",
+        )
+        _require(len(self.labelled) > 0, "labelled must name at least one corpus")
+        _require(
+            not self.pseudo_labelled or 0 < self.labelled_share < 1,
+            f"labelled_share must lie between 0 and 1, got {self.labelled_share}",
+        )
+        for name in ("steps", "batch", "num_workers", "checkpoint_every"):
+            _require(getattr(self, name) >= 1, f"{name} must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PseudoLabelConfig:
+    """Which slices a teacher labels, and what the ranker keeps."""
+
+    teacher: str
+    """Name of the model that labels."""
+
+    unlabelled: tuple[str, ...]
+    """Selections of corpora; their own labels, if any, are not read."""
+
+    top_percent: float = 10.0
+    """C: the share of all slices that are positive, by rank of their probability."""
+
+    prevalence_of: tuple[str, ...] = ()
+    """Take C from the prevalence of these labelled selections instead of top_percent."""
+
+    positive_above: float = 0.7
+    """K: in a positive slice, pixels above this are positive ..."""
+
+    negative_below: float = 0.3
+    """... below this negative, and between the two ignored."""
+
+    def __post_init__(self) -> None:
+        """Check the thresholds."""
+        _require(
+            0 < self.top_percent < 100,
+            f"top_percent must lie between 0 and 100, got {self.top_percent}: "
+            "0 would leave no positive, 100 no negative",
+        )
+        _require(
+            0 <= self.negative_below <= self.positive_above <= 1,
+            "need 0 <= negative_below <= positive_above <= 1, "
+            f"got {self.negative_below} and {self.positive_above}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PredictConfig:
+    """The actor pool that predicts, for pseudo-labels and for evaluation."""
+
+    actors: int = 2
+    gpus_per_actor: float = 0.0
+    batch: int = 8
+    """Slices of one forward pass."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateConfig:
+    """Which models are compared on which exams, and how."""
+
+    models: Mapping[str, str]
+    """Name in the report -> name of the model, e.g. baseline = "teacher"."""
+
+    test: tuple[str, ...]
+    """Selections with masks that no model has seen."""
+
+    tuning: tuple[str, ...] = ()
+    """Selections on which the pixel threshold of each model is fixed; empty: p = 0.5."""
+
+    resamples: int = 2_000
+    seed: int = 0
+    actors: int = 2
+    gallery: int = 12
+    """Slices shown in the report."""
+
+    report: str = "out/report"
+    """Local folder of report.json and index.html."""
+
+    def __post_init__(self) -> None:
+        """Check that an interval can be made."""
+        _require(self.resamples >= 100, f"resamples={self.resamples}: an interval needs 100")
+        _require(len(self.models) > 0, "models must name at least one model")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PhantomConfig:
+    """Synthetic exams, written as DICOM before the stages read them."""
+
+    site: Literal["a", "b", "c"]
+    folder: str
+    """Local folder or prefix that receives the objects: any fsspec URL."""
+
+    num_exams: int
+    labelled: bool = True
+    """Write labels.csv and the masks; without them the site is an unlabelled source."""
+
+    positive_share: float = 0.5
+    num_slices: int = 20
+    matrix: int = 256
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """A whole experiment: named corpora, models and pseudo-labels, and one comparison."""
+
+    store: StoreConfig
+    cluster: ClusterConfig = ClusterConfig()
+    identity: Literal["public", "environment"] = "environment"
+    """Where the pseudonyms' key comes from: the public one, or ICH_RAY_HMAC_KEY."""
+
+    input: InputConfig = InputConfig()
+    predict: PredictConfig = PredictConfig()
+    phantoms: Mapping[str, PhantomConfig] = field(default_factory=dict)
+    corpora: Mapping[str, CorpusConfig] = field(default_factory=dict)
+    models: Mapping[str, ModelConfig] = field(default_factory=dict)
+    pseudo_labels: Mapping[str, PseudoLabelConfig] = field(default_factory=dict)
+    evaluate: EvaluateConfig | None = None
+
+    def __post_init__(self) -> None:
+        """Check that every name that one section uses is a section of its kind."""
+        for name, model in self.models.items():
+            self._selections(f"models.{name}.labelled", model.labelled)
+            for pool in model.pseudo_labelled:
+                self._known(f"models.{name}.pseudo_labelled", pool, self.pseudo_labels)
+            if model.init != "random":
+                self._known(f"models.{name}.init", model.init, self.models)
+        for name, labels in self.pseudo_labels.items():
+            self._known(f"pseudo_labels.{name}.teacher", labels.teacher, self.models)
+            self._selections(f"pseudo_labels.{name}.unlabelled", labels.unlabelled)
+            self._selections(f"pseudo_labels.{name}.prevalence_of", labels.prevalence_of)
+        if self.evaluate is not None:
+            for model_name in self.evaluate.models.values():
+                self._known("evaluate.models", model_name, self.models)
+            self._selections("evaluate.test", self.evaluate.test)
+            self._selections("evaluate.tuning", self.evaluate.tuning)
+
+    def _known(self, where: str, name: str, section: Mapping[str, object]) -> None:
+        if name not in section:
+            raise ConfigError(f"{where} names {name!r}; known: {', '.join(section) or 'none'}")
+
+    def _selections(self, where: str, selections: tuple[str, ...]) -> None:
+        for selection in selections:
+            corpus, _, split = selection.partition(":")
+            self._known(where, corpus, self.corpora)
+            if split:
+                self._known(f"{where} ({corpus})", split, self.corpora[corpus].splits)

@@ -1,0 +1,169 @@
+"""Decoded slices on each node: made once from a corpus, memory-mapped by every worker.
+
+A derived cache: named by the hash of what it holds, so that another run finds it, and safe to
+remove at any time between runs.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from ich_ray.config import InputConfig
+from ich_ray.distributed.inputs import neighbour_rows, on_grid
+from ich_ray.distributed.session import Selection, fingerprint
+from ich_ray.exam import IGNORED, Slice
+from ich_ray.learning.epoch import Worker
+from ich_ray.learning.sampling import SlicePool, SliceStack
+from ich_ray.storage.corpus import read_exams
+from ich_ray.storage.objects import Store, join
+from ich_ray.storage.predictions import decode_mask
+from ich_ray.storage.tables import iterate_groups, part_path
+from ich_ray.windows import mask_to_grid, preprocessing_id
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PoolSource:
+    """What a pool of slices is made of: a corpus with its own masks, or with a teacher's."""
+
+    store: Store
+    selection: Selection
+    input: InputConfig
+    pseudo_labels: str = ""
+    """URL of the pseudo-label table; empty: the corpus's own masks."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Truth:
+    """The target of one slice."""
+
+    mask: UInt8[np.ndarray, "side side2"]
+    whole_only: bool
+
+
+def open_pool(
+    sources: Sequence[PoolSource],
+    folder: str,
+    *,
+    worker: Worker,
+    barrier: Callable[[], None],
+) -> SlicePool:
+    """Make what is missing of a cache together with the node's other workers, and map it.
+
+    Args:
+        sources: What the pool is made of.
+        folder: `cluster.cache`; empty: in the system's temporary folder.
+        worker: This process's place among the workers of its node.
+        barrier: Waits for all workers.
+    """
+    root = Path(folder or Path(tempfile.gettempdir(), "ich_ray-cache"))
+    pieces = [(source, url) for source in sources for url in source.selection.corpus.files]
+    folders = [root / _piece_name(source, url) for source, url in pieces]
+    for i, ((source, url), piece) in enumerate(zip(pieces, folders, strict=True)):
+        if i % worker.world == worker.rank and not piece.exists():
+            _make_piece(source, url, piece)
+    barrier()
+    return _map([piece for piece in folders if (piece / "images.npy").exists()])
+
+
+def _piece_name(source: PoolSource, url: str) -> str:
+    return fingerprint(
+        part=url,
+        selection=source.selection.identity["split"],
+        preprocessing=preprocessing_id(source.input),
+        labels=source.pseudo_labels,
+        format=1,
+    )
+
+
+def _make_piece(source: PoolSource, url: str, folder: Path) -> None:
+    """Decode one part of a corpus; a folder appears under its name only when it is whole."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".piece-"))
+    labels = _labels(source, url) if source.pseudo_labels else None
+    images, truths, rows = [], [], []
+    for exam in read_exams(
+        source.store, url, splits=source.selection.holds, with_truth=labels is None
+    ):
+        images.append(on_grid(exam, source.input))
+        previous, following = neighbour_rows(exam)
+        truths += [_truth(item, labels, source.input, images[-1].shape[1]) for item in exam]
+        for i, item in enumerate(exam):
+            near = [exam[previous[i]].key, exam[following[i]].key]
+            rows.append({"order": [item.exam, i], "key": item.key, "near": near})
+    if rows:
+        np.save(temporary / "images.npy", np.concatenate(images))
+        np.save(temporary / "masks.npy", np.stack([t.mask for t in truths]))
+        for row, truth in zip(rows, truths, strict=True):
+            row["positive"] = bool(((truth.mask > 0) & (truth.mask != IGNORED)).any())
+            row["whole_only"] = truth.whole_only
+    (temporary / "rows.json").write_text(json.dumps(rows))
+    try:
+        os.rename(temporary, folder)
+    except OSError:
+        # Another run on this node was faster; its piece holds the same.
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _labels(source: PoolSource, url: str) -> dict[str, dict[str, Any]]:
+    """Read the pseudo-labels of one part of a corpus: they lie in a part of the same name."""
+    part = join(source.pseudo_labels, part_path(part_name(source.selection, url)))
+    if not source.store.exists(part):
+        return {}
+    return {
+        row["slice"]: row
+        for group in iterate_groups(source.store, part)
+        for row in group.to_pylist()
+    }
+
+
+def part_name(selection: Selection, url: str) -> str:
+    """Return the name of what is derived from one part of a corpus."""
+    stem = url.rsplit("/", 1)[1].removeprefix("part-").removesuffix(".parquet")
+    return f"{selection.corpus.name}-{stem}"
+
+
+def _truth(
+    item: Slice, labels: dict[str, dict[str, Any]] | None, config: InputConfig, side: int
+) -> _Truth:
+    """Bring a slice's own mask, or its teacher's, to the grid."""
+    if labels is None:
+        if item.mask is None:
+            return _Truth(np.full((side, side), IGNORED, np.uint8), item.label is True)
+        return _Truth(mask_to_grid(item.mask, size=config.size), whole_only=False)
+    row = labels.get(item.key)
+    if row is None or row["label"] is None:
+        return _Truth(np.full((side, side), IGNORED, np.uint8), whole_only=False)
+    if not row["label"]:
+        return _Truth(np.zeros((side, side), np.uint8), whole_only=False)
+    mask = decode_mask(row["mask"], side=row["mask_side"])
+    return _Truth(mask, whole_only=not (mask == 1).any())
+
+
+def _map(folders: Sequence[Path]) -> SlicePool:
+    """Open the pieces, their slices in the order of (exam, index), however parts are cut."""
+    found = [json.loads((folder / "rows.json").read_text()) for folder in folders]
+    places = [(p, r) for p, rows in enumerate(found) for r in range(len(rows))]
+    places.sort(key=lambda place: found[place[0]][place[1]]["order"])
+    piece, row = (np.array(column) for column in zip(*places, strict=True))
+    facts = [found[p][r] for p, r in places]
+    by_key = {fact["key"]: i for i, fact in enumerate(facts)}
+    return SlicePool(
+        images=SliceStack(_pieces(folders, "images.npy"), piece, row),
+        masks=SliceStack(_pieces(folders, "masks.npy"), piece, row),
+        previous=np.array([by_key[fact["near"][0]] for fact in facts]),
+        next=np.array([by_key[fact["near"][1]] for fact in facts]),
+        positive=np.array([fact["positive"] for fact in facts]),
+        whole_only=np.array([fact["whole_only"] for fact in facts]),
+    )
+
+
+def _pieces(folders: Sequence[Path], name: str) -> tuple[np.ndarray, ...]:
+    return tuple(np.load(folder / name, mmap_mode="r") for folder in folders)

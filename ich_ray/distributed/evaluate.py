@@ -1,0 +1,317 @@
+"""Predictions -> sufficient statistics -> metrics with intervals -> a report."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import ray
+import ray.data
+from jaxtyping import Float64, Integer
+
+from ich_ray import overlap, roc
+from ich_ray.bootstrap import Difference, Interval
+from ich_ray.comparison import (
+    METRICS,
+    Exams,
+    Metric,
+    Predicted,
+    best_count_cut,
+    differences,
+    intervals,
+    pairs,
+    resampled,
+)
+from ich_ray.config import EvaluateConfig
+from ich_ray.distributed.lineage import TrainedModel, trained_model
+from ich_ray.distributed.predict import predict, prediction_task
+from ich_ray.distributed.progress import bar
+from ich_ray.distributed.session import Selection, Session, select
+from ich_ray.distributed.statistics import (
+    THRESHOLD,
+    ExamStatistics,
+    StatisticsOfPart,
+    from_row,
+)
+from ich_ray.errors import ConfigError, QualityError
+from ich_ray.settings import resolved
+from ich_ray.windows import preprocessing_id
+
+EMPTY = "empty_masks"
+CHUNK = 100
+"""Resamples of one call of the pool."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """Every figure of one comparison, and what it was computed from."""
+
+    names: tuple[str, ...]
+    """The models, in the order of the settings; the rivals follow."""
+
+    exams: Exams
+    predicted: Mapping[str, Predicted]
+    intervals: Mapping[str, Mapping[Metric, Interval]]
+    differences: Mapping[tuple[str, str], Mapping[Metric, Difference]]
+    positive_slice_dsc: Mapping[str, float]
+    """DSC over the slices that hold a bleed, at the same threshold."""
+
+    delong: Mapping[str, Interval]
+    exam_keys: tuple[str, ...]
+    shown_slices: Mapping[str, str]
+    """Exam -> the slice to show of it."""
+
+    notes: tuple[str, ...] = field(default=())
+
+
+def evaluation_identity(run: Session) -> dict[str, Any]:
+    """Return what decides the figures: models, exams and settings.
+
+    Raises:
+        ConfigError: There is no evaluate section, or something that it needs does not exist.
+    """
+    config = _config(run)
+    models = {name: trained_model(run, model) for name, model in config.models.items()}
+    settings = {k: v for k, v in resolved(config).items() if k not in ("actors", "report")}
+    return {
+        "models": {name: model.identity for name, model in models.items()},
+        "test": [s.identity for s in select(run, config.test)],
+        "tuning": [s.identity for s in select(run, config.tuning)],
+        "preprocessing": preprocessing_id(run.settings.input),
+        "settings": settings,
+        "statistics": 1,
+    }
+
+
+def evaluate(run: Session) -> Evaluation:
+    """Compare the models of the evaluate section on its test selections.
+
+    Raises:
+        QualityError: The test exams hold one class only, or no reference mask.
+    """
+    config = _config(run)
+    models = {name: trained_model(run, model) for name, model in config.models.items()}
+    test = select(run, config.test)
+    levels = _levels(run, models, select(run, config.tuning))
+    found = _statistics(run, models, test, threshold=True)
+    exams, keys = _exams(found, next(iter(models)), test)
+    predicted = {name: _predicted(found[name], keys, exams, level=levels[name]) for name in models}
+    predicted[THRESHOLD] = _threshold(found[THRESHOLD], keys, exams)
+    predicted[EMPTY] = _empty(predicted[THRESHOLD])
+    samples = _resample(run, exams, predicted)
+    points = intervals(exams, predicted, samples)
+    positive = {
+        name: _positive_dsc(found.get(name, {}), keys, exams, predicted[name].level)
+        for name in (*models, THRESHOLD)
+    }
+    return Evaluation(
+        names=tuple(models),
+        exams=exams,
+        predicted=predicted,
+        intervals=points,
+        differences={
+            (a, b): differences(a, b, points, samples)
+            for a, b in [
+                *pairs(list(models)),
+                *((m, r) for m in models for r in (THRESHOLD, EMPTY)),
+            ]
+        },
+        positive_slice_dsc={**positive, EMPTY: 0.0},
+        delong={name: roc.delong(predicted[name].scores, exams.labels) for name in models},
+        exam_keys=tuple(keys),
+        shown_slices={exam: s.largest_slice for exam, s in found[next(reversed(models))].items()},
+    )
+
+
+def _config(run: Session) -> EvaluateConfig:
+    if run.settings.evaluate is None:
+        raise ConfigError("the settings have no [evaluate] section; add models and test to it")
+    return run.settings.evaluate
+
+
+def _levels(
+    run: Session, models: Mapping[str, TrainedModel], tuning: tuple[Selection, ...]
+) -> dict[str, int]:
+    """Fix each model's pixel threshold on the tuning selections: the best micro DSC there."""
+    half = int(overlap.quantise_logits(np.zeros(1, np.float32))[0])
+    if not tuning:
+        return dict.fromkeys(models, half)
+    found = _statistics(run, models, tuning, threshold=False)
+    levels = {}
+    for name in models:
+        stack = overlap.stack([s.pixels for _, s in sorted(found[name].items())])
+        if not stack.pos.any():
+            raise QualityError(
+                f"evaluate.tuning={list(_config(run).tuning)} holds no positive pixel: no "
+                "threshold can be fixed there; add positive exams, or leave tuning empty for p=0.5"
+            )
+        levels[name] = int(overlap.best_dice_level(stack))
+    return levels
+
+
+def _statistics(
+    run: Session,
+    models: Mapping[str, TrainedModel],
+    selections: tuple[Selection, ...],
+    *,
+    threshold: bool,
+) -> dict[str, dict[str, ExamStatistics]]:
+    """Return model -> exam -> statistics, computed on the cluster."""
+    found: dict[str, dict[str, ExamStatistics]] = {name: {} for name in [*models, THRESHOLD]}
+    for selection in selections:
+        tables = {
+            name: predict(run, prediction_task(run, model, selection))
+            for name, model in models.items()
+        }
+        job = StatisticsOfPart(
+            store=run.store,
+            selection=selection,
+            predictions={name: table.files for name, table in tables.items()},
+            grid=run.settings.input.size,
+            threshold=threshold,
+        )
+        run.ensure_ray()
+        urls = [{"url": url} for url in selection.corpus.files]
+        rows = (
+            ray.data.from_items(urls, override_num_blocks=len(urls))
+            .map_batches(job, batch_size=1, batch_format="numpy", num_cpus=1)
+            .iter_rows()
+        )
+        for row in rows:
+            one = from_row(row)
+            found[one.model][one.exam] = one
+    return found
+
+
+def _exams(
+    found: Mapping[str, Mapping[str, ExamStatistics]], model: str, test: tuple[Selection, ...]
+) -> tuple[Exams, list[str]]:
+    keys = sorted(found[model])
+    labels = np.array([found[model][key].label for key in keys], bool)
+    if len(set(labels.tolist())) < 2:
+        raise QualityError(
+            f"the test selections {[s.corpus.name for s in test]} hold {int(labels.sum())} "
+            f"positive and {int((~labels).sum())} negative exams with labels; both are needed"
+        )
+    patients = sorted({found[model][key].patient for key in keys})
+    place = {patient: i for i, patient in enumerate(patients)}
+    return Exams(
+        labels=labels, patient=np.array([place[found[model][key].patient] for key in keys])
+    ), keys
+
+
+def _by_patient(
+    statistics: Mapping[str, ExamStatistics], keys: list[str], exams: Exams, *, which: str
+) -> overlap.HistogramStack:
+    of_patient: list[list[overlap.SliceHistogram]] = [[] for _ in exams.strata]
+    for key, patient in zip(keys, exams.patient, strict=True):
+        of_patient[patient].append(getattr(statistics[key], which))
+    return overlap.stack([overlap.merge(histograms) for histograms in of_patient])
+
+
+def _predicted(
+    statistics: Mapping[str, ExamStatistics], keys: list[str], exams: Exams, *, level: int
+) -> Predicted:
+    return Predicted(
+        scores=np.array([statistics[key].score for key in keys]),
+        pixels=_by_patient(statistics, keys, exams, which="pixels"),
+        level=level,
+    )
+
+
+def _threshold(
+    statistics: Mapping[str, ExamStatistics], keys: list[str], exams: Exams
+) -> Predicted:
+    """Give the plain threshold its best cuts on these very exams: no fairer rival is weaker."""
+    pixels = _by_patient(statistics, keys, exams, which="pixels")
+    cuts = np.arange(1, 97)
+    counts = np.zeros((len(keys), len(cuts)), np.int64)
+    for i, key in enumerate(keys):
+        histogram = statistics[key].pixels
+        at = np.bincount(histogram.level, histogram.pos + histogram.neg, minlength=97)[:97]
+        counts[i] = at[::-1].cumsum()[::-1][1:]
+    cut = best_count_cut(counts, exams.labels)
+    return Predicted(
+        scores=counts[:, cut].astype(np.float64),
+        pixels=pixels,
+        level=int(overlap.best_dice_level(pixels)),
+    )
+
+
+def _empty(like: Predicted) -> Predicted:
+    """Return the rival that never sees a bleed: every pixel at level 0, below its threshold."""
+    clusters = np.arange(like.pixels.num_clusters, dtype=np.int32)
+    stack = overlap.HistogramStack(
+        level=np.zeros(len(clusters), np.uint16),
+        cluster=clusters,
+        pos=_per_cluster(like.pixels.cluster, like.pixels.pos, len(clusters)),
+        neg=_per_cluster(like.pixels.cluster, like.pixels.neg, len(clusters)),
+        num_clusters=len(clusters),
+    )
+    return Predicted(scores=np.zeros(len(like.scores)), pixels=stack, level=1)
+
+
+def _per_cluster(
+    cluster: Integer[np.ndarray, " entry"], counts: Integer[np.ndarray, " entry"], size: int
+) -> Integer[np.ndarray, " cluster"]:
+    return np.bincount(cluster, counts, minlength=size).astype(np.uint32)
+
+
+def _positive_dsc(
+    statistics: Mapping[str, ExamStatistics], keys: list[str], exams: Exams, level: int
+) -> float:
+    stack = _by_patient(statistics, keys, exams, which="positive_pixels")
+    found = overlap.overlap_at(stack, level)
+    return float(overlap.dice(int(found.tp.sum()), int(found.fp.sum()), int(found.fn.sum())))
+
+
+class Resampler:
+    """Computes chunks of resamples; holds the statistics of all models once."""
+
+    def __init__(self, *, exams: Any, predicted: Any, seed: int) -> None:
+        self.exams, self.predicted = ray.get(exams), ray.get(predicted)
+        self.seed = seed
+
+    def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
+        """Compute the chunks that a batch names by their first and last resample."""
+        first, last = int(batch["first"][0]), int(batch["last"][0])
+        found = resampled(self.exams, self.predicted, seed=self.seed, resamples=range(first, last))
+        values = [found[name][metric].tolist() for name in found for metric in METRICS]
+        return {"first": [first], "values": [[v for row in values for v in row]]}
+
+
+def _resample(
+    run: Session, exams: Exams, predicted: Mapping[str, Predicted]
+) -> dict[str, dict[Metric, Float64[np.ndarray, " resample"]]]:
+    """Resample in a pool; the result does not depend on its size or on the order of chunks."""
+    config = _config(run)
+    starts = range(0, config.resamples, CHUNK)
+    chunks = [{"first": s, "last": min(s + CHUNK, config.resamples)} for s in starts]
+    rows = (
+        ray.data.from_items(chunks, override_num_blocks=len(chunks))
+        .map_batches(
+            Resampler,
+            fn_constructor_kwargs={
+                "exams": ray.put(exams),
+                "predicted": ray.put(dict(predicted)),
+                "seed": config.seed,
+            },
+            batch_size=1,
+            batch_format="numpy",
+            compute=ray.data.ActorPoolStrategy(size=min(config.actors, len(chunks))),
+            num_cpus=1,
+        )
+        .iter_rows()
+    )
+    found = {}
+    with bar("resample", total=len(chunks), unit="chunk") as shown:
+        for row in rows:
+            found[int(row["first"])] = np.array(row["values"], np.float64)
+            shown.update(1)
+    whole = np.concatenate(
+        [found[s].reshape(len(predicted), len(METRICS), -1) for s in sorted(found)], axis=2
+    )
+    return {
+        name: {metric: whole[i, j] for j, metric in enumerate(METRICS)}
+        for i, name in enumerate(predicted)
+    }

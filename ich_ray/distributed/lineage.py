@@ -1,0 +1,189 @@
+"""Which finished output a name in the settings means: outputs lie under the hash of their origin.
+
+A model names its corpora, pseudo-labels and starting weights; a pseudo-label table its teacher
+and corpora. So a stage that is run again finds its own output, and any change of what went into
+it leads to another place: nothing is ever overwritten.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ich_ray.config import ModelConfig
+from ich_ray.distributed.cache import PoolSource
+from ich_ray.distributed.session import Selection, Session, fingerprint, select
+from ich_ray.errors import ConfigError
+from ich_ray.settings import resolved
+from ich_ray.storage.checkpoints import load_record
+from ich_ray.storage.corpus import index_table
+from ich_ray.storage.tables import Table, open_table
+from ich_ray.windows import preprocessing_id
+
+NOT_OF_THE_RESULT = (
+    "use_gpu",
+    "checkpoint_every",
+    "max_failures",
+    "labelled",
+    "pseudo_labelled",
+    "init",
+)
+"""Settings of a model that do not decide its weights, or do so through its inputs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelLineage:
+    """What a model is trained from, and where it lies."""
+
+    url: str
+    record: dict[str, Any] | None
+    """Of the finished model; None until it is trained."""
+
+    sources: tuple[PoolSource, ...]
+    pseudo_sources: tuple[PoolSource, ...]
+    start_url: str
+    """Of the model whose weights it starts from; empty: random."""
+
+    inputs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PseudoLabelLineage:
+    """What pseudo-labels are made from, and where they lie."""
+
+    url: str
+    table: Table | None
+    """None until they are made."""
+
+    teacher: "TrainedModel"
+    selections: tuple[Selection, ...]
+    inputs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedModel:
+    """A model that exists."""
+
+    name: str
+    url: str
+    record: Mapping[str, Any]
+
+    @property
+    def identity(self) -> str:
+        """Hash of its weights."""
+        return str(self.record["model"])
+
+
+def model_lineage(run: Session, name: str) -> ModelLineage:
+    """Find what a model is trained from.
+
+    Raises:
+        ConfigError: Something that it needs does not exist yet; the message names the command.
+    """
+    config = run.settings.models[name]
+    sources = tuple(
+        PoolSource(store=run.store, selection=selection, input=run.settings.input)
+        for selection in select(run, config.labelled)
+    )
+    tables = [finished_pseudo_labels(run, pool) for pool in config.pseudo_labelled]
+    pseudo_sources = tuple(
+        PoolSource(
+            store=run.store,
+            selection=selection,
+            input=run.settings.input,
+            pseudo_labels=labels.url,
+        )
+        for labels in tables
+        for selection in labels.selections
+    )
+    start = None if config.init == "random" else trained_model(run, config.init)
+    inputs = {
+        "labelled": [source.selection.identity for source in sources],
+        "pseudo_labels": [labels.url.rsplit("/", 1)[1] for labels in tables],
+        "start": "random" if start is None else start.identity,
+        "preprocessing": preprocessing_id(run.settings.input),
+    }
+    url = run.store.url("models", name, fingerprint(settings=_deciding(config), inputs=inputs))
+    return ModelLineage(
+        url=url,
+        record=load_record(run.store, url),
+        sources=sources,
+        pseudo_sources=pseudo_sources,
+        start_url="" if start is None else start.url,
+        inputs=inputs,
+    )
+
+
+def trained_model(run: Session, name: str) -> TrainedModel:
+    """Return a model that has been trained.
+
+    Raises:
+        ConfigError: It has not, with these settings and corpora.
+    """
+    lineage = model_lineage(run, name)
+    if lineage.record is None:
+        raise ConfigError(
+            f"model {name} has not been trained with these settings and corpora; "
+            f"run ich-ray train SETTINGS.toml --only {name}"
+        )
+    return TrainedModel(name=name, url=lineage.url, record=lineage.record)
+
+
+def pseudo_label_lineage(run: Session, name: str) -> PseudoLabelLineage:
+    """Find what pseudo-labels are made from.
+
+    Raises:
+        ConfigError: The teacher or a corpus does not exist yet.
+    """
+    config = run.settings.pseudo_labels[name]
+    teacher = trained_model(run, config.teacher)
+    selections = select(run, config.unlabelled)
+    prevalence = select(run, config.prevalence_of)
+    inputs = {
+        "teacher": teacher.identity,
+        "unlabelled": [selection.identity for selection in selections],
+        "prevalence_of": [selection.identity for selection in prevalence],
+        "preprocessing": preprocessing_id(run.settings.input),
+    }
+    ranker = {
+        "top_percent": config.top_percent,
+        "positive_above": config.positive_above,
+        "negative_below": config.negative_below,
+    }
+    url = run.store.url("pseudo_labels", name, fingerprint(ranker=ranker, inputs=inputs))
+    return PseudoLabelLineage(
+        url=url,
+        table=open_table(run.store, url),
+        teacher=teacher,
+        selections=selections,
+        inputs=inputs,
+    )
+
+
+def finished_pseudo_labels(run: Session, name: str) -> PseudoLabelLineage:
+    """Return pseudo-labels that have been made.
+
+    Raises:
+        ConfigError: They have not, with these settings and this teacher.
+    """
+    lineage = pseudo_label_lineage(run, name)
+    if lineage.table is None:
+        raise ConfigError(
+            f"pseudo-labels {name} do not exist yet for this teacher and these settings; "
+            f"run ich-ray pseudo-label SETTINGS.toml --only {name}"
+        )
+    return lineage
+
+
+def patients_of(run: Session, selections: tuple[Selection, ...]) -> set[str]:
+    """Return the pseudonyms of all patients of some selections."""
+    return {
+        patient
+        for selection in selections
+        for patient in index_table(run.store, selection.corpus)["patient"].unique().to_pylist()
+        if selection.holds(patient)
+    }
+
+
+def _deciding(config: ModelConfig) -> dict[str, Any]:
+    settings: dict[str, Any] = resolved(config)
+    return {key: value for key, value in settings.items() if key not in NOT_OF_THE_RESULT}

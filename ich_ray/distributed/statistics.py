@@ -1,0 +1,184 @@
+"""The map step of evaluation: predictions and reference to sufficient statistics per exam.
+
+Runs where the predictions lie; pixels never reach the driver.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, UInt16
+
+from ich_ray.distributed.session import Selection
+from ich_ray.exam import IGNORED, Slice
+from ich_ray.overlap import SliceHistogram, merge, quantise_logits, slice_histogram
+from ich_ray.storage.corpus import hounsfield, read_exams
+from ich_ray.storage.objects import Store
+from ich_ray.storage.predictions import decode_map
+from ich_ray.storage.tables import iterate_groups
+from ich_ray.windows import upsample
+
+THRESHOLD = "intensity_threshold"
+BRIGHTEST_BLEED_HU = 95
+"""The plain threshold takes brighter pixels for bone: level 0."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExamStatistics:
+    """One model on one exam."""
+
+    exam: str
+    patient: str
+    model: str
+    label: bool
+    score: float
+    """Highest slice probability."""
+
+    pixels: SliceHistogram
+    """Of slices with a reference mask."""
+
+    positive_pixels: SliceHistogram
+    """Of those whose reference holds a bleed."""
+
+    largest_slice: str
+    """The slice with most reference pixels, or the one with the highest probability."""
+
+
+def to_row(found: ExamStatistics) -> dict[str, Any]:
+    """Return statistics as plain values and bytes, to pass through Ray Data."""
+    row: dict[str, Any] = {
+        name: getattr(found, name)
+        for name in ("exam", "patient", "model", "label", "score", "largest_slice")
+    }
+    for name in ("pixels", "positive_pixels"):
+        histogram: SliceHistogram = getattr(found, name)
+        for column in ("level", "pos", "neg"):
+            row[f"{name}_{column}"] = getattr(histogram, column).tobytes()
+    return row
+
+
+def from_row(row: Mapping[str, Any]) -> ExamStatistics:
+    """Return what `to_row` was given."""
+    histograms = {
+        name: SliceHistogram(
+            np.frombuffer(row[f"{name}_level"], np.uint16),
+            np.frombuffer(row[f"{name}_pos"], np.uint32),
+            np.frombuffer(row[f"{name}_neg"], np.uint32),
+        )
+        for name in ("pixels", "positive_pixels")
+    }
+    return ExamStatistics(
+        exam=str(row["exam"]),
+        patient=str(row["patient"]),
+        model=str(row["model"]),
+        label=bool(row["label"]),
+        score=float(row["score"]),
+        largest_slice=str(row["largest_slice"]),
+        **histograms,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StatisticsOfPart:
+    """Computes the statistics of one part of a corpus; a plain value, called by Ray Data."""
+
+    store: Store
+    selection: Selection
+    predictions: Mapping[str, tuple[str, ...]]
+    """Name of the model in the report -> files of its predictions."""
+
+    grid: int
+    """`input.size`."""
+
+    threshold: bool
+    """Whether the plain intensity threshold is evaluated beside the models."""
+
+    def __call__(self, batch: Mapping[str, np.ndarray]) -> Iterator[dict[str, list[Any]]]:
+        """Yield one row an exam and model."""
+        for url in batch["url"]:
+            for found in self.of_part(str(url)):
+                yield {key: [value] for key, value in to_row(found).items()}
+
+    def of_part(self, url: str) -> Iterator[ExamStatistics]:
+        """Yield the statistics of every exam that has a reference, for every model."""
+        stem = url.rsplit("/", 1)[1].removeprefix("part-")
+        rows = {name: self._rows(files, stem) for name, files in self.predictions.items()}
+        for exam in read_exams(self.store, url, splits=self.selection.holds):
+            known = [item for item in exam if item.label is not None]
+            if not known:
+                continue
+            for name, of_slice in rows.items():
+                yield self._of_model(name, known, of_slice)
+            if self.threshold:
+                yield self._of_threshold(known)
+
+    def _rows(self, files: tuple[str, ...], stem: str) -> dict[str, Mapping[str, Any]]:
+        """Read a model's predictions of one part: they lie in a part of the same name."""
+        wanted = f"part-{self.selection.corpus.name}-{stem}"
+        return {
+            row["slice"]: row
+            for file in files
+            if file.rsplit("/", 1)[1] == wanted
+            for group in iterate_groups(self.store, file)
+            for row in group.to_pylist()
+        }
+
+    def _of_model(
+        self, name: str, exam: list[Slice], of_slice: Mapping[str, Mapping[str, Any]]
+    ) -> ExamStatistics:
+        levels = {}
+        for item in exam:
+            if item.mask is not None:
+                row = of_slice[item.key]
+                rows, columns = item.mask.shape
+                full = upsample(decode_map(row), rows=rows, columns=columns, size=self.grid)
+                levels[item.key] = quantise_logits(full)
+        scores = {item.key: float(of_slice[item.key]["p"]) for item in exam}
+        return _statistics(name, exam, levels, scores)
+
+    def _of_threshold(self, exam: list[Slice]) -> ExamStatistics:
+        levels = {item.key: intensity_levels(item) for item in exam if item.mask is not None}
+        return _statistics(THRESHOLD, exam, levels, dict.fromkeys((s.key for s in exam), 0.0))
+
+
+def intensity_levels(item: Slice) -> UInt16[np.ndarray, "rows columns"]:
+    """Return 1 + HU for pixels between 0 HU and the brightest bleed, 0 for all others."""
+    hu = np.floor(hounsfield(item))
+    inside = (hu >= 0) & (hu < BRIGHTEST_BLEED_HU)
+    return np.where(inside, hu + 1, 0).astype(np.uint16)
+
+
+def reference_of(item: Slice) -> Bool[np.ndarray, "rows columns"]:
+    """Return where the reference marks a bleed of any type."""
+    assert item.mask is not None, item.key
+    return (item.mask > 0) & (item.mask != IGNORED)
+
+
+def _statistics(
+    name: str,
+    exam: list[Slice],
+    levels: Mapping[str, UInt16[np.ndarray, "rows columns"]],
+    scores: Mapping[str, float],
+) -> ExamStatistics:
+    histograms, positive, area = [], [], {}
+    for item in exam:
+        if item.mask is None:
+            continue
+        reference = reference_of(item)
+        valid = None if not (item.mask == IGNORED).any() else item.mask != IGNORED
+        histograms.append(slice_histogram(levels[item.key], reference, valid=valid))
+        area[item.key] = int(reference.sum())
+        if area[item.key]:
+            positive.append(histograms[-1])
+    largest = max(exam, key=lambda item: (area.get(item.key, 0), scores[item.key], item.key))
+    return ExamStatistics(
+        exam=exam[0].exam,
+        patient=exam[0].patient,
+        model=name,
+        label=any(bool(item.label) for item in exam),
+        score=max(scores.values()),
+        pixels=merge(histograms),
+        positive_pixels=merge(positive),
+        largest_slice=largest.key,
+    )

@@ -1,0 +1,355 @@
+"""Teacher and student: Ray Train (DDP) around learning.epoch; they differ in their labels."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.fs
+import ray.train
+import torch
+import torch.distributed
+from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+from torch import Tensor, nn
+
+from ich_ray.config import ModelConfig
+from ich_ray.distributed.cache import open_pool
+from ich_ray.distributed.lineage import ModelLineage, model_lineage
+from ich_ray.distributed.progress import watched
+from ich_ray.distributed.session import (
+    Selection,
+    Session,
+    check_fits,
+    code_revision,
+)
+from ich_ray.errors import QualityError, SurroundingsError
+from ich_ray.learning.epoch import Worker, make_optimizer, train_steps
+from ich_ray.learning.patchfcn import PatchFCN
+from ich_ray.settings import resolved
+from ich_ray.storage.checkpoints import (
+    decode_tensors,
+    encode_tensors,
+    load_record,
+    load_weights,
+    save_model,
+)
+from ich_ray.storage.corpus import index_table
+from ich_ray.storage.objects import Store
+
+CURVE_POINTS = 200
+"""Points of the loss curve that a model's record keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSummary:
+    """What a training run did."""
+
+    name: str
+    model: str
+    steps: int
+    loss: float
+    up_to_date: bool
+
+    def line(self) -> str:
+        """Return one line for a person."""
+        done = "up to date" if self.up_to_date else f"{self.steps} steps, loss {self.loss:.4f}"
+        return f"train {self.name}: {done}, model {self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainPlan:
+    """What a training run would read and do."""
+
+    name: str
+    model: ModelLineage
+    slices: int
+    positive_slices: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what --dry-run shows."""
+        return {
+            "stage": "train",
+            "model": self.name,
+            "up_to_date": self.model.record is not None,
+            "labelled_slices": self.slices,
+            "labelled_positive_slices": self.positive_slices,
+            "parts": sum(
+                len(source.selection.corpus.files)
+                for source in self.model.sources + self.model.pseudo_sources
+            ),
+            "starts_from": self.model.start_url or "random weights",
+            "writes": self.model.url,
+        }
+
+
+def plan_train(run: Session, name: str) -> TrainPlan:
+    """Find what a model is trained from, and whether it has been; touches nothing.
+
+    Raises:
+        ConfigError: A corpus, a pseudo-label table or a model that it needs does not exist yet.
+        QualityError: No labelled slice holds a positive pixel.
+    """
+    model = model_lineage(run, name)
+    slices, positive = _count(run, name, tuple(source.selection for source in model.sources))
+    return TrainPlan(name, model, slices, positive)
+
+
+def train(run: Session, name: str) -> TrainSummary:
+    """Train a model to its last step, from its last checkpoint where there is one.
+
+    Raises:
+        QualityError: The loss is no number.
+        SurroundingsError: Workers died more often than `max_failures`; run it again.
+    """
+    model = model_lineage(run, name)
+    if model.record is not None:
+        return _summary(model.record, up_to_date=True)
+    plan_train(run, name)
+    config = run.settings.models[name]
+    run.ensure_ray()
+    check_fits(
+        what=f"models.{name}.num_workers",
+        processes=config.num_workers,
+        cpus=1,
+        gpus=float(config.use_gpu),
+    )
+    with watched(f"train {name}", total=config.steps) as board:
+        job = _Job(
+            config=config,
+            name=name,
+            model=model,
+            store=run.store,
+            channels=run.settings.input.num_channels,
+            cache=run.settings.cluster.cache,
+            board=board,
+            revision=code_revision(),
+        )
+        _fit(job)
+    record = load_record(run.store, model.url)
+    assert record is not None, model.url
+    return _summary(record, up_to_date=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Job:
+    """All that a worker needs."""
+
+    config: ModelConfig
+    name: str
+    model: ModelLineage
+    store: Store
+    channels: int
+    cache: str
+    board: Any
+    revision: str
+
+
+def _fit(job: _Job) -> None:
+    config, filesystem, path = job.config, *_checkpoint_folder(job)
+    trainer = TorchTrainer(
+        _work,
+        train_loop_config={"job": job},
+        torch_config=TorchConfig(backend="nccl" if config.use_gpu else "gloo", timeout_s=600),
+        scaling_config=ScalingConfig(num_workers=config.num_workers, use_gpu=config.use_gpu),
+        run_config=RunConfig(
+            name=job.model.url.rsplit("/", 1)[1],
+            storage_path=path,
+            storage_filesystem=filesystem,
+            failure_config=FailureConfig(max_failures=config.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        if "FloatingPointError" in str(error):
+            raise QualityError(
+                f"model {job.name}: {_last_line(error)}; lower its learning_rate"
+            ) from error
+        raise SurroundingsError(
+            f"model {job.name}: its workers failed more than max_failures="
+            f"{config.max_failures} times ({_last_line(error)}); the same command continues "
+            "from the last checkpoint"
+        ) from error
+
+
+def _checkpoint_folder(job: _Job) -> tuple[pyarrow.fs.FileSystem | None, str]:
+    """Return where Ray Train keeps the checkpoints of the run: beside the model."""
+    return job.store.arrow_file_system(job.store.url("checkpoints", job.name))
+
+
+def _work(arguments: dict[str, Any]) -> None:
+    """Train in one process of the group (Ray Train calls it in each)."""
+    job: _Job = arguments["job"]
+    context = ray.train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
+    local = Worker(rank=context.get_local_rank(), world=context.get_local_world_size())
+    pools = tuple(
+        open_pool(sources, job.cache, worker=local, barrier=torch.distributed.barrier)
+        for sources in (job.model.sources, job.model.pseudo_sources)
+        if sources
+    )
+    device = ray.train.torch.get_device()
+    torch.manual_seed(job.config.seed)
+    network = PatchFCN(job.config.network, in_channels=job.channels)
+    if job.model.start_url:
+        record = load_record(job.store, job.model.start_url)
+        assert record is not None
+        network.load_state_dict(_tensors(load_weights(job.store, job.model.start_url, record)))
+    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = make_optimizer(job.config, network)
+    first, curve = _restore(network, optimizer)
+    wrapped = ray.train.torch.prepare_model(network)
+    losses: list[float] = []
+    for step, loss in train_steps(
+        wrapped,
+        optimizer,
+        pools,
+        job.config,
+        worker=Worker(rank=rank, world=world),
+        first_step=first,
+        total=_total,
+        channels=job.channels,
+        device=device,
+    ):
+        losses.append(loss)
+        if step % max(1, job.config.steps // CURVE_POINTS) == 0 or step == job.config.steps:
+            curve.append([step, float(np.mean(losses))])
+            losses.clear()
+            if rank == 0:
+                job.board.put.remote(step, curve[-1][1])
+        if step % job.config.checkpoint_every == 0 and step < job.config.steps:
+            _checkpoint(network, optimizer, step=step, curve=curve, rank=rank)
+    if rank == 0:
+        _finish(job, network, curve)
+    torch.distributed.barrier()
+
+
+def _total(value: Tensor) -> Tensor:
+    """Sum over all workers."""
+    summed = value.clone()
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(summed)
+    return summed
+
+
+def _checkpoint(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    step: int,
+    curve: list[list[float]],
+    rank: int,
+) -> None:
+    """Report a checkpoint; a barrier: every rank calls it, rank 0 writes."""
+    metrics = {"step": step}
+    if rank != 0:
+        ray.train.report(metrics)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "weights.safetensors").write_bytes(
+            encode_tensors(_arrays(network.state_dict()))
+        )
+        Path(folder, "optimizer.safetensors").write_bytes(encode_tensors(_arrays(_flat(optimizer))))
+        Path(folder, "state.json").write_text(json.dumps({"step": step, "curve": curve}))
+        ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
+
+
+def _restore(network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[list[float]]]:
+    """Load the run's last checkpoint, if it has one; return its step and loss curve."""
+    checkpoint = ray.train.get_checkpoint()
+    if checkpoint is None:
+        return 0, []
+    with checkpoint.as_directory() as folder:
+        state = json.loads(Path(folder, "state.json").read_text())
+        network.load_state_dict(_read(Path(folder, "weights.safetensors")))
+        _unflat(optimizer, _read(Path(folder, "optimizer.safetensors")))
+    return state["step"], state["curve"]
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    return _tensors(decode_tensors(path.read_bytes(), name=path.name))
+
+
+def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Name every tensor of an optimizer's state by its parameter and its role."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{parameter}.{role}": value
+        for parameter, roles in state.items()
+        for role, value in roles.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _unflat(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    whole = optimizer.state_dict()
+    for name, value in tensors.items():
+        parameter, role = name.split(".", 1)
+        whole["state"].setdefault(int(parameter), {})[role] = value
+    optimizer.load_state_dict(whole)
+
+
+def _finish(job: _Job, network: nn.Module, curve: list[list[float]]) -> None:
+    """Write the model; from now on the stage is done."""
+    record = {
+        "name": job.name,
+        "network": job.config.network,
+        "in_channels": job.channels,
+        "crop": job.config.crop,
+        "steps": job.config.steps,
+        "curve": curve,
+        "preprocessing": job.model.inputs["preprocessing"],
+        "inputs": job.model.inputs,
+        "settings": resolved(job.config),
+        "code_revision": job.revision,
+        "stage": "train",
+    }
+    save_model(job.store, job.model.url, _arrays(network.state_dict()), record)
+
+
+def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: value.detach().cpu().contiguous().numpy() for name, value in tensors.items()}
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
+
+
+def _count(run: Session, name: str, labelled: tuple[Selection, ...]) -> tuple[int, int]:
+    """Count labelled slices and the positive ones among those with a mask."""
+    slices = positive = 0
+    for selection in labelled:
+        index = index_table(run.store, selection.corpus)
+        mine = [selection.holds(p) for p in index["patient"].to_pylist()]
+        truth = zip(index["label"].to_pylist(), index["has_mask"].to_pylist(), mine, strict=True)
+        known = [label for label, has_mask, here in truth if here and has_mask]
+        slices += len(known)
+        positive += sum(map(bool, known))
+    if positive == 0:
+        raise QualityError(
+            f"models.{name}.labelled={list(run.settings.models[name].labelled)} holds {slices} "
+            "slices with a mask and not one that is positive: nothing to learn from; "
+            "check the corpus's labels and masks with ich-ray ingest --dry-run"
+        )
+    return slices, positive
+
+
+def _summary(record: Mapping[str, Any], *, up_to_date: bool) -> TrainSummary:
+    return TrainSummary(
+        record["name"],
+        record["model"],
+        record["steps"],
+        record["curve"][-1][1],
+        up_to_date,
+    )
+
+
+def _last_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[-1]

@@ -1,0 +1,66 @@
+"""What can go wrong that a user can act on, each with the exit code of its kind."""
+
+from enum import StrEnum
+
+
+class IchRayError(Exception):
+    """An error that a person can act on; its message says what, where and what to do.
+
+    Anything else that is raised is a bug of ours, and crashes with exit code 1.
+    """
+
+    exit_code = 1
+
+
+class ConfigError(IchRayError):
+    """Settings or usage are wrong; raised before anything runs."""
+
+    exit_code = 2
+
+
+class QualityError(IchRayError):
+    """A gate on data or quality failed; nothing was committed past the gate."""
+
+    exit_code = 4
+
+
+class SurroundingsError(IchRayError):
+    """The store, the cluster or the disk failed; the same command may be tried again."""
+
+    exit_code = 5
+
+
+class Reason(StrEnum):
+    """Why an input object is not in the corpus: the closed list of the ledger."""
+
+    UNREADABLE = "unreadable"
+    """The store listed the object and then did not give its bytes."""
+
+    MISSING = "missing"
+    """A label names an object that the source does not hold."""
+
+    NOT_DICOM = "not_dicom"
+    NOT_CT = "not_ct"
+    NOT_AN_IMAGE = "not_an_image"
+    """No pixels, or pixels that are no single grey plane: reports, multi-frame, colour."""
+
+    NO_IDENTITY = "no_identity"
+    """Patient, exam, series or instance identifier absent: grouping would be a guess."""
+
+    NO_RESCALE = "no_rescale"
+    BAD_HEADER = "bad_header"
+    TRUNCATED_PIXELS = "truncated_pixels"
+    UNDECODABLE_PIXELS = "undecodable_pixels"
+    MASK_WITHOUT_SLICE = "mask_without_slice"
+    MASK_MISMATCH = "mask_mismatch"
+    UNKNOWN_FILE = "unknown_file"
+    """Not an object that this layout knows."""
+
+
+class InvalidExam(Exception):
+    """One input object cannot be used; the ledger records the reason, and the job goes on."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        """Keep the code for the ledger and the sentence for a person."""
+        super().__init__(message)
+        self.reason = reason

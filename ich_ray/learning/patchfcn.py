@@ -1,0 +1,78 @@
+"""PatchFCN: a dilated trunk with a pixel branch and a patch branch.
+
+Source: Kuo et al., PNAS 2019; Lin & Yuh, section 2.2. The patch branch's shape is ours.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ich_ray.learning.drn import STRIDE, TABLES, Drn, initialise
+
+PATCH_CELLS = 30
+"""Feature cells along a patch of 240 pixels."""
+
+
+class Logits(NamedTuple):
+    """What the two branches say: a map at stride 8, and one logit a patch or slice."""
+
+    pixel: Float[Tensor, "item cells cells2"]
+    patch: Float[Tensor, " item"]
+
+
+class PatchFCN(nn.Module):
+    """Both branches share the trunk."""
+
+    def __init__(self, network: str, *, in_channels: int) -> None:
+        super().__init__()
+        self.trunk = Drn(TABLES[network], in_channels=in_channels)
+        width = self.trunk.out_channels
+        self.pixel = nn.Conv2d(width, 1, 1)
+        self.patch_features = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        )
+        self.patch = nn.Linear(2 * width, 1)
+        initialise(self.pixel)
+        initialise(self.patch_features)
+
+    def forward(self, x: Float[Tensor, "item channel rows columns"]) -> Logits:
+        """Treat each image as one patch, as in training."""
+        features = self.trunk(x)
+        patch = self.patch_features(features)
+        pooled = torch.cat([patch.mean((2, 3)), patch.amax((2, 3))], 1)
+        return Logits(self.pixel(features)[:, 0], self.patch(pooled)[:, 0])
+
+    def whole_slice(
+        self, x: Float[Tensor, "item channel rows columns"], *, crop: int = STRIDE * PATCH_CELLS
+    ) -> Logits:
+        """Treat each image as a slice: the patch branch slides, and its maximum is the score.
+
+        Args:
+            x: Slices, rows and columns multiples of 8.
+            crop: Side of the patches that the network was trained on, pixels.
+        """
+        features = self.trunk(x)
+        patch = self.patch_features(features)
+        window = [min(crop // STRIDE, cells) for cells in patch.shape[2:]]
+        # Replicating the edge lets the last window cover the slice's rest, whatever its size.
+        pad = [
+            (-(cells - w)) % max(w // 2, 1)
+            for cells, w in zip(patch.shape[2:], window, strict=True)
+        ]
+        patch = F.pad(patch, (0, pad[1], 0, pad[0]), mode="replicate") if any(pad) else patch
+        stride = [max(w // 2, 1) for w in window]
+        pooled = torch.cat(
+            [F.avg_pool2d(patch, window, stride), F.max_pool2d(patch, window, stride)], 1
+        )
+        scores = self.patch(pooled.permute(0, 2, 3, 1))[..., 0]
+        return Logits(self.pixel(features)[:, 0], scores.amax((1, 2)))
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Return the number of trained parameters."""
+    return sum(p.numel() for p in module.parameters())

@@ -1,0 +1,46 @@
+"""Load a network once, predict many batches."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float16, Float32, UInt16
+
+from ich_ray.learning.patchfcn import PatchFCN
+from ich_ray.windows import LEVELS
+
+
+class Predictions(NamedTuple):
+    """Of a batch of slices: probability of hemorrhage, and logits at stride 8."""
+
+    p: Float32[np.ndarray, " slice"]
+    maps: Float16[np.ndarray, "slice cells cells2"]
+
+
+class Predictor:
+    """Whole-slice inference with one network on one device."""
+
+    def __init__(
+        self,
+        weights: dict[str, torch.Tensor],
+        *,
+        network: str,
+        in_channels: int,
+        crop: int,
+        device: str = "cpu",
+    ) -> None:
+        self.device = torch.device(device)
+        self.crop = crop
+        self.network = PatchFCN(network, in_channels=in_channels)
+        self.network.load_state_dict(weights, strict=True)
+        self.network.to(self.device, memory_format=torch.channels_last).eval()
+
+    def predict(self, inputs: UInt16[np.ndarray, "slice channel side side2"]) -> Predictions:
+        """Predict a batch of slices, given as 16-bit fractions of the window."""
+        images = torch.from_numpy(inputs.astype(np.float32)).to(self.device).div_(LEVELS)
+        with torch.inference_mode():
+            logits = self.network.whole_slice(
+                images.contiguous(memory_format=torch.channels_last), crop=self.crop
+            )
+            p = torch.sigmoid(logits.patch).cpu().numpy().astype(np.float32)
+            return Predictions(p, logits.pixel.cpu().numpy().astype(np.float16))

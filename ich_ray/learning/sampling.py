@@ -1,0 +1,144 @@
+"""Which item comes at which step: a pure function of (seed, step, item).
+
+So a run resumes with exactly the items that would have come, for any number of workers.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Integer, UInt8, UInt16
+
+from ich_ray.exam import IGNORED
+from ich_ray.windows import head_box
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SlicePool:
+    """Slices on one grid, in the order of (exam, index); arrays may be memory-mapped.
+
+    `previous` and `next` are rows of this pool; a slice without a neighbour names itself.
+    `positive` slices hold a positive pixel. `whole_only` slices are positive as a whole, but no
+    pixel says where: only a crop that holds the whole slice has a patch label.
+    """
+
+    images: "SliceStack"
+    masks: "SliceStack"
+    previous: Integer[np.ndarray, " slice"]
+    next: Integer[np.ndarray, " slice"]
+    positive: Bool[np.ndarray, " slice"]
+    whole_only: Bool[np.ndarray, " slice"]
+
+    def __len__(self) -> int:
+        """Return the number of slices."""
+        return len(self.previous)
+
+
+@dataclass(frozen=True, slots=True)
+class SliceStack:
+    """Slices of several arrays in one order, read where they lie."""
+
+    pieces: tuple[np.ndarray, ...]
+    piece: Integer[np.ndarray, " slice"]
+    row: Integer[np.ndarray, " slice"]
+
+    def __getitem__(
+        self, index: int
+    ) -> UInt16[np.ndarray, "side side2"] | UInt8[np.ndarray, "side side2"]:
+        """Return one slice."""
+        return np.asarray(self.pieces[self.piece[index]][self.row[index]])
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """The augmentation of one item (method.md 1.4); identity by default."""
+
+    height: float = 1.0
+    width: float = 1.0
+    flip: bool = False
+    gamma: float = 1.0
+    """Power law x^gamma, 1 for none."""
+
+    gain: float = 0.0
+    """Logarithm gain * log2(1 + x), 0 for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One crop: which slice of which pool, where, and with which noise."""
+
+    pool: int
+    slice: int
+    top: int
+    left: int
+    noise: Noise
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingRule:
+    """How items are drawn; see config.ModelConfig for each field."""
+
+    seed: int
+    crop: int
+    labelled_share: float = 1.0
+    positive_patch_share: float = 0.5
+    positive_slice_share: float = 0.0
+    augment: bool = True
+
+
+def draw(rule: SamplingRule, pools: tuple[SlicePool, ...], *, step: int, item: int) -> Item:
+    """Draw one item.
+
+    Args:
+        rule: How.
+        pools: Labelled slices, and the pseudo-labelled ones where there are any.
+        step: Step of the run, from 0.
+        item: Place in the minibatch over all workers.
+    """
+    rng = np.random.default_rng([rule.seed, step, item])
+    pool = int(len(pools) > 1 and rng.random() >= rule.labelled_share)
+    slices = pools[pool]
+    candidates = np.flatnonzero(slices.positive)
+    if len(candidates) and rng.random() < rule.positive_slice_share:
+        index = int(rng.choice(candidates))
+    else:
+        index = int(rng.integers(len(slices)))
+    top, left = _place(rng, slices, index, rule)
+    return Item(pool, index, top, left, _noise(rng) if rule.augment else Noise())
+
+
+def _place(
+    rng: np.random.Generator, slices: SlicePool, index: int, rule: SamplingRule
+) -> tuple[int, int]:
+    """Choose the crop's corner: around a positive pixel, or uniform over the head's box."""
+    side = slices.images.pieces[0].shape[1]
+    room = side - rule.crop
+    if room <= 0:
+        return room // 2, room // 2
+    if slices.positive[index] and rng.random() < rule.positive_patch_share:
+        mask = slices.masks[index]
+        row, column = divmod(int(rng.choice(np.flatnonzero((mask > 0) & (mask != IGNORED)))), side)
+        corner = np.array([row, column]) - rng.integers(0, rule.crop, 2)
+    else:
+        top, left, bottom, right = head_box(slices.images[index])
+        corner = np.array(
+            [
+                rng.integers(top, max(bottom - rule.crop, top) + 1),
+                rng.integers(left, max(right - rule.crop, left) + 1),
+            ]
+        )
+    row, column = np.clip(corner, 0, room)
+    return int(row), int(column)
+
+
+def _noise(rng: np.random.Generator) -> Noise:
+    height, width = rng.uniform(0.9, 1.1, 2)
+    flip = bool(rng.random() < 0.5)
+    contrast = rng.integers(3)
+    gamma, gain = rng.uniform(0.85, 1.1), rng.uniform(0.7, 1.1)
+    return Noise(
+        height=float(height),
+        width=float(width),
+        flip=flip,
+        gamma=float(gamma) if contrast == 0 else 1.0,
+        gain=float(gain) if contrast == 1 else 0.0,
+    )

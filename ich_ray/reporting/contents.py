@@ -1,0 +1,176 @@
+"""What a report tells: plain values, the only input of this package."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from ich_ray.bootstrap import Difference, Interval
+from ich_ray.comparison import METRICS, Metric
+
+STUDENT, TEACHER = "semi_supervised", "baseline"
+"""Names of the two models that the headline compares."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Roc:
+    """A ROC curve of exams, one point a threshold."""
+
+    fpr: Float[np.ndarray, " point"]
+    """1 - specificity, ascending from 0 to 1."""
+
+    tpr: Float[np.ndarray, " point"]
+    """Sensitivity."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelResult:
+    """What one model reaches on the test corpus; None where a metric is not defined for it."""
+
+    name: str
+    """`baseline`, `semi_supervised`, `intensity_threshold`, `empty_masks`, ..."""
+
+    title: str
+    """The name for a person."""
+
+    kind: Literal["network", "rival"]
+    """A rival needs no training: what a network must beat to have learned anything."""
+
+    exam_auc: Interval | None = None
+    dsc: Interval | None = None
+    pixel_ap: Interval | None = None
+    roc: Roc | None = None
+    pixel_threshold: float | None = None
+    """Pixels at or above this are called hemorrhage."""
+
+    note: str = ""
+
+    def metrics(self) -> dict[Metric, Interval | None]:
+        """Return metric -> value."""
+        return {metric: getattr(self, metric) for metric in METRICS}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NamedDifference:
+    """Metrics of model a minus those of model b, on the same exams."""
+
+    a: str
+    b: str
+    exam_auc: Difference | None = None
+    dsc: Difference | None = None
+    pixel_ap: Difference | None = None
+
+    def metrics(self) -> dict[Metric, Difference | None]:
+        """Return metric -> difference."""
+        return {metric: getattr(self, metric) for metric in METRICS}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PseudoLabels:
+    """How a teacher's ranking of unlabelled slices became labels."""
+
+    p: Float[np.ndarray, " slice"]
+    """The teacher's probability of every unlabelled slice."""
+
+    cut: float
+    """Slices at or above this became positive."""
+
+    top_percent: float
+    """C: the share that was asked for."""
+
+    num_positive: int
+    num_slices: int
+    teacher: str
+    """Origin of the labels: the teacher's title or content hash."""
+
+    sources: str
+    """Selections of corpora that were labelled."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class GallerySlice:
+    """One slice to look at, with the reference and what each model marks."""
+
+    exam: str
+    slice: str
+    image: UInt8[np.ndarray, "rows columns"]
+    """In the brain window."""
+
+    reference: Bool[np.ndarray, "rows columns"]
+    predictions: Mapping[str, Bool[np.ndarray, "rows columns"]]
+    """Model's name -> pixels it marks."""
+
+    p: Mapping[str, float]
+    """Model's name -> probability of the slice."""
+
+    caption: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CorpusFacts:
+    """A corpus and the part it played; counts of positives are None where it has no labels."""
+
+    name: str
+    role: str
+    """E.g. training, tuning, test, unlabelled."""
+
+    exams: int
+    positive_exams: int | None
+    slices: int
+    positive_slices: int | None
+    kind: str
+    """`hu` or `window`, see exam.py."""
+
+    version: int
+    """Of the table that was read."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Report:
+    """Everything that the report says."""
+
+    title: str
+    question: str
+    """What the experiment asks, in a sentence."""
+
+    models: tuple[ModelResult, ...]
+    differences: tuple[NamedDifference, ...]
+    pseudo_labels: PseudoLabels | None
+    gallery: tuple[GallerySlice, ...]
+    corpora: tuple[CorpusFacts, ...]
+    ledger: Mapping[str, Mapping[str, int]]
+    """Corpus -> outcome or reason -> number of input objects."""
+
+    training: Mapping[str, Sequence[tuple[int, float]]]
+    """Model -> (step, loss) along the training."""
+
+    methods: tuple[str, ...]
+    """Sentences: intervals, clusters, empty masks, where thresholds were fixed."""
+
+    provenance: Mapping[str, str]
+    """Code revision, hash of the settings, versions of tables, seeds."""
+
+    settings: Mapping[str, Any]
+    """The resolved settings, as plain values."""
+
+    def title_of(self, name: str) -> str:
+        """Return a model's title, or its name where the report does not list it."""
+        return next((model.title for model in self.models if model.name == name), name)
+
+    def difference(self, a: str, b: str) -> NamedDifference | None:
+        """Return a - b, turned round where the report has b - a; None where it has neither."""
+        for pair in self.differences:
+            if (pair.a, pair.b) == (a, b):
+                return pair
+            if (pair.a, pair.b) == (b, a):
+                metrics = {metric: _negated(value) for metric, value in pair.metrics().items()}
+                return NamedDifference(a=a, b=b, **metrics)
+        return None
+
+
+def _negated(value: Difference | None) -> Difference | None:
+    if value is None:
+        return None
+    return Difference(-value.estimate, -value.high, -value.low, value.p, value.num_undefined)

@@ -1,0 +1,106 @@
+"""What may be claimed: a verdict for each metric, from the interval of a difference."""
+
+import math
+from typing import Literal
+
+from ich_ray.bootstrap import Difference
+from ich_ray.comparison import METRICS, Metric
+from ich_ray.reporting.contents import STUDENT, TEACHER, ModelResult, NamedDifference, Report
+
+Verdict = Literal["better", "worse", "not distinguishable", "not measured"]
+
+SHORT: dict[Metric, str] = {"exam_auc": "exam AUC", "dsc": "DSC", "pixel_ap": "pixel AP"}
+
+
+def verdict(difference: Difference | None) -> Verdict:
+    """Say what a difference shows at 95 %.
+
+    Interval and p-value may come from two methods; a claim needs both.
+
+    >>> verdict(Difference(0.03, 0.01, 0.05, 0.004))
+    'better'
+    >>> verdict(Difference(0.03, 0.0, 0.06, 0.05))
+    'not distinguishable'
+    """
+    if difference is None or not (math.isfinite(difference.low) and math.isfinite(difference.high)):
+        return "not measured"
+    if difference.low <= 0 <= difference.high or difference.p >= 0.05:
+        return "not distinguishable"
+    return "better" if difference.low > 0 else "worse"
+
+
+def main_difference(report: Report) -> NamedDifference | None:
+    """Return the comparison of the headline: student minus teacher, else the first of networks."""
+    networks = {model.name for model in report.models if model.kind == "network"}
+    first = (d for d in report.differences if {d.a, d.b} <= networks)
+    return report.difference(STUDENT, TEACHER) or next(first, None)
+
+
+def headline(report: Report) -> str:
+    """Return one sentence: is the student better, worse or not distinguishable, by metric."""
+    pair = main_difference(report)
+    if pair is None:
+        return "No two networks were compared, so this report makes no claim of improvement."
+    a, b = report.title_of(pair.a), report.title_of(pair.b)
+    subject = f"The student, {a}," if pair.a == STUDENT else a
+    by_verdict: dict[Verdict, list[str]] = {}
+    for metric, difference in pair.metrics().items():
+        by_verdict.setdefault(verdict(difference), []).append(SHORT[metric])
+    phrases: dict[Verdict, str] = {
+        "better": f"better than {b} in",
+        "worse": f"worse than {b} in",
+        "not distinguishable": f"not distinguishable from {b} at 95\u00a0% in",
+        "not measured": "not compared in",
+    }
+    parts = [f"{phrases[v]} {_listed(by_verdict[v])}" for v in phrases if v in by_verdict]
+    return f"{subject} is {'; '.join(parts)}."
+
+
+def in_reading_order(report: Report) -> list[NamedDifference]:
+    """Return the differences, the headline's first, networks before and minus rivals."""
+    networks = {model.name for model in report.models if model.kind == "network"}
+    turned = [
+        report.difference(d.b, d.a) or d if d.b in networks and d.a not in networks else d
+        for d in report.differences
+    ]
+    main = main_difference(report)
+
+    def place(pair: NamedDifference) -> tuple[bool, bool]:
+        is_main = main is not None and {pair.a, pair.b} == {main.a, main.b}
+        return not is_main, not {pair.a, pair.b} <= networks
+
+    return [main if main and not place(d)[0] else d for d in sorted(turned, key=place)]
+
+
+def unbeaten_rivals(report: Report) -> list[str]:
+    """Return a sentence for each network and rival that it is not shown to beat."""
+    sentences = []
+    for network in (model for model in report.models if model.kind == "network"):
+        for rival in (model for model in report.models if model.kind == "rival"):
+            metrics = [SHORT[m] for m in METRICS if not _beats(report, network, rival, m)]
+            if metrics:
+                sentences.append(
+                    f"{network.title} is not shown to be better than {rival.title}, "
+                    f"which needs no training, in {_listed(metrics)}."
+                )
+    return sentences
+
+
+def _beats(report: Report, network: ModelResult, rival: ModelResult, metric: Metric) -> bool:
+    ours, theirs = network.metrics()[metric], rival.metrics()[metric]
+    if ours is None or theirs is None or math.isnan(theirs.estimate):
+        return True  # nothing to beat
+    pair = report.difference(network.name, rival.name)
+    if pair is not None and pair.metrics()[metric] is not None:
+        return verdict(pair.metrics()[metric]) == "better"
+    return ours.estimate > theirs.estimate
+
+
+def _listed(words: list[str]) -> str:
+    """Join words as a sentence does.
+
+    >>> _listed(["DSC", "pixel AP", "exam AUC"])
+    'DSC, pixel AP and exam AUC'
+    """
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,177 @@
+"""A report as one HTML page: styles and pictures inside, nothing to fetch."""
+
+import base64
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from ich_ray.bootstrap import Difference, Interval
+from ich_ray.comparison import METRICS
+from ich_ray.reporting import figures, gallery
+from ich_ray.reporting.contents import GallerySlice, Report
+from ich_ray.reporting.headline import (
+    SHORT,
+    headline,
+    in_reading_order,
+    main_difference,
+    unbeaten_rivals,
+    verdict,
+)
+from ich_ray.reporting.record import plain
+
+DASH, MINUS = "\N{EN DASH}", figures.MINUS
+
+
+def to_html(report: Report) -> str:
+    """Return index.html; every text is escaped, every picture is inside."""
+    environment = Environment(
+        loader=PackageLoader("ich_ray.reporting", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= FILTERS
+    return environment.get_template("template.html").render(
+        report=report,
+        short=SHORT,
+        metrics=METRICS,
+        headline=headline(report),
+        differences=in_reading_order(report),
+        main=main_difference(report),
+        cautions=unbeaten_rivals(report),
+        verdict=verdict,
+        pictures=_pictures(report),
+        gallery=[_gallery_row(report, shown) for shown in report.gallery],
+        marking=_marking(report),
+        settings=json.dumps(plain(report.settings), indent=2, sort_keys=True, ensure_ascii=False),
+    )
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Write a number for a table; a dash where there is none.
+
+    >>> number(0.9071), number(float("nan"))
+    ('0.907', '\u2013')
+    """
+    return f"{value:.{digits}f}" if value is not None and math.isfinite(value) else DASH
+
+
+def signed(value: float) -> str:
+    """Write a difference with its sign.
+
+    >>> signed(-0.0204), signed(0.02)
+    ('\u22120.020', '+0.020')
+    """
+    return f"{value:+.3f}".replace("-", MINUS) if math.isfinite(value) else DASH
+
+
+def bounds(interval: Interval) -> str:
+    """Write the bounds of an interval; empty where it has none."""
+    defined = math.isfinite(interval.low) and math.isfinite(interval.high)
+    return f"{interval.low:.3f} to {interval.high:.3f}" if defined else ""
+
+
+def signed_bounds(difference: Difference) -> str:
+    """Write the bounds of the interval of a difference; empty where it has none."""
+    defined = math.isfinite(difference.low) and math.isfinite(difference.high)
+    return f"{signed(difference.low)} to {signed(difference.high)}" if defined else ""
+
+
+def p_value(p: float) -> str:
+    """Write a p-value.
+
+    >>> p_value(0.0123), p_value(0.0)
+    ('0.012', '< 0.001')
+    """
+    return "< 0.001" if p < 0.001 else number(p)
+
+
+def count(value: int | None) -> str:
+    """Write a count; a dash where nobody counted.
+
+    >>> count(12345)
+    '12,345'
+    """
+    return DASH if value is None else f"{value:,}"
+
+
+def share(part: int | None, whole: int) -> str:
+    """Write a share in per cent, empty where it is not known.
+
+    >>> share(1, 8)
+    '12.5 %'
+    """
+    return f"{100 * part / whole:.1f} %" if part is not None and whole else ""
+
+
+def shortened(pseudonym: str) -> str:
+    """Cut a pseudonym to what tells it apart at a glance."""
+    return pseudonym if len(pseudonym) <= 12 else f"{pseudonym[:8]}…"
+
+
+FILTERS: dict[str, Callable[..., str]] = {
+    "number": number,
+    "signed": signed,
+    "bounds": bounds,
+    "signed_bounds": signed_bounds,
+    "p_value": p_value,
+    "count": count,
+    "share": share,
+    "shortened": shortened,
+}
+
+
+def _pictures(report: Report) -> dict[str, str]:
+    """Figure -> data URI, for those that the report has anything to show in."""
+    found = {}
+    if any(model.roc is not None for model in report.models):
+        found["roc"] = figures.roc_curves(report.models)
+    # A rival is so far off that its difference would squeeze the others into one point.
+    kinds = {model.name: model.kind for model in report.models}
+    pairs = [d for d in in_reading_order(report) if kinds[d.a] == kinds[d.b] == "network"]
+    if pairs:
+        titles = [f"{report.title_of(d.a)} {MINUS} {report.title_of(d.b)}" for d in pairs]
+        found["forest"] = figures.forest(titles, pairs)
+    if report.pseudo_labels is not None:
+        found["pseudo_labels"] = figures.pseudo_label_scores(report.pseudo_labels)
+    if report.training:
+        curves = {report.title_of(name): curve for name, curve in report.training.items()}
+        found["training"] = figures.learning_curves(curves)
+    return {name: _data_uri(svg, "image/svg+xml") for name, svg in found.items()}
+
+
+def _marking(report: Report) -> list[str]:
+    """Models with a mask in the gallery, in the order of the results."""
+    names = [name for shown in report.gallery for name in shown.predictions]
+    listed = [model.name for model in report.models]
+    return sorted(set(names), key=lambda n: (listed.index(n) if n in listed else len(listed), n))
+
+
+def _gallery_row(report: Report, shown: GallerySlice) -> dict[str, Any]:
+    box = gallery.square_around_head(shown.image, shown.reference, *shown.predictions.values())
+    image, reference = gallery.crop(shown.image, box), gallery.crop_mask(shown.reference, box)
+    num_reference = int(shown.reference.sum())
+    panels = {}
+    for name, prediction in shown.predictions.items():
+        both = int(np.sum(prediction & shown.reference))
+        picture = gallery.overlay(image, reference, gallery.crop_mask(prediction, box))
+        overlap = f"{both:,} of {num_reference:,} reference pixels found" if num_reference else ""
+        extra = f"{int(prediction.sum()) - both:,} marked in error"
+        panels[name] = {
+            "picture": _data_uri(gallery.png(picture), "image/png"),
+            "counts": ", ".join(filter(None, (overlap, extra))),
+            "p": shown.p.get(name),
+            "title": report.title_of(name),
+        }
+    plain_picture = _data_uri(gallery.png(image), "image/png")
+    reference_text = f"{num_reference:,} px" if num_reference else "no hemorrhage"
+    return {"shown": shown, "plain": plain_picture, "reference": reference_text, "panels": panels}
+
+
+def _data_uri(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

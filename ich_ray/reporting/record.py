@@ -1,0 +1,90 @@
+"""A report as plain values: what report.json holds."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ich_ray.reporting.contents import GallerySlice, ModelResult, PseudoLabels, Report
+from ich_ray.reporting.headline import headline, unbeaten_rivals
+
+NUM_BINS = 50
+"""Of the histogram that stands for the pseudo-labels' probabilities in report.json."""
+
+
+def to_json(report: Report) -> str:
+    """Return report.json: keys sorted, no NaN; the same report gives the same bytes.
+
+    Pictures and single probabilities stay out: a histogram stands for the latter.
+    """
+    record = {
+        "title": report.title,
+        "question": report.question,
+        "headline": headline(report),
+        "cautions": unbeaten_rivals(report),
+        "models": {model.name: _model(model) for model in report.models},
+        "differences": {f"{d.a}_minus_{d.b}": d.metrics() for d in report.differences},
+        "pseudo_labels": _pseudo_labels(report.pseudo_labels),
+        "gallery": [_gallery_slice(shown) for shown in report.gallery],
+        "corpora": {facts.name: facts for facts in report.corpora},
+        "ledger": report.ledger,
+        "training": report.training,
+        "methods": report.methods,
+        "provenance": report.provenance,
+        "settings": report.settings,
+    }
+    return json.dumps(plain(record), sort_keys=True, indent=1, allow_nan=False) + "\n"
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON knows it: numpy and dataclasses unpacked, None for no number.
+
+    >>> plain({"p": np.array([0.5, np.nan], np.float32), "count": np.int64(3)})
+    {'p': [0.5, None], 'count': 3}
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _model(model: ModelResult) -> dict[str, Any]:
+    # A metric without a value keeps its keys, so that a reader need not ask whether it is there.
+    undefined = {"estimate": None, "low": None, "high": None}
+    return {
+        **{metric: value or undefined for metric, value in model.metrics().items()},
+        "title": model.title,
+        "kind": model.kind,
+        "note": model.note,
+        "pixel_threshold": model.pixel_threshold,
+        "roc": model.roc,
+    }
+
+
+def _pseudo_labels(labels: PseudoLabels | None) -> dict[str, Any] | None:
+    if labels is None:
+        return None
+    counts, edges = np.histogram(labels.p, NUM_BINS, (0, 1))
+    return {
+        "cut": labels.cut,
+        "top_percent": labels.top_percent,
+        "num_positive": labels.num_positive,
+        "num_slices": labels.num_slices,
+        "teacher": labels.teacher,
+        "sources": labels.sources,
+        "histogram": {"counts": counts, "edges": edges.round(6)},
+    }
+
+
+def _gallery_slice(shown: GallerySlice) -> dict[str, Any]:
+    return {"exam": shown.exam, "slice": shown.slice, "p": shown.p, "caption": shown.caption}

@@ -1,0 +1,79 @@
+"""Checkpoints: tensors as safetensors, and a JSON record of where they come from.
+
+Nothing is ever unpickled: a file that is no safetensors is refused.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from ich_ray.errors import ConfigError
+from ich_ray.storage.objects import Store, join
+
+WEIGHTS = "weights.safetensors"
+RECORD = "model.json"
+
+
+def encode_tensors(tensors: Mapping[str, np.ndarray]) -> bytes:
+    """Return tensors as the bytes of a safetensors file, equal bytes for equal tensors."""
+    return save({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)})
+
+
+def decode_tensors(data: bytes, *, name: str) -> dict[str, np.ndarray]:
+    """Return the tensors of a safetensors file.
+
+    Raises:
+        ConfigError: The bytes are anything else, a pickle for instance.
+    """
+    try:
+        return load(data)
+    except (SafetensorError, ValueError) as error:
+        raise ConfigError(
+            f"{name} is no safetensors file ({error}); checkpoints hold tensors only, "
+            "and anything else is refused"
+        ) from None
+
+
+def save_model(
+    store: Store, url: str, tensors: Mapping[str, np.ndarray], record: Mapping[str, Any]
+) -> str:
+    """Write a trained model: its weights, then its record, which makes it count.
+
+    Returns:
+        The model's identity: the hash of its weights' content, kept as `model` in the record.
+    """
+    data = encode_tensors(tensors)
+    identity = hashlib.sha256(data).hexdigest()[:16]
+    store.write_bytes(join(url, WEIGHTS), data)
+    text = json.dumps({**record, "model": identity}, sort_keys=True, indent=1)
+    store.write_bytes(join(url, RECORD), text.encode())
+    return identity
+
+
+def load_record(store: Store, url: str) -> dict[str, Any] | None:
+    """Return the record of a trained model, or None where there is none yet."""
+    try:
+        record: dict[str, Any] = json.loads(store.read_bytes(join(url, RECORD)))
+    except FileNotFoundError:
+        return None
+    return record
+
+
+def load_weights(store: Store, url: str, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return the weights of a model whose record was read before.
+
+    Raises:
+        ConfigError: The file is no safetensors file, or not the one of the record.
+    """
+    data = store.read_bytes(join(url, WEIGHTS))
+    if hashlib.sha256(data).hexdigest()[:16] != record["model"]:
+        raise ConfigError(
+            f"{join(url, WEIGHTS)} is not the file that its {RECORD} describes; "
+            "remove the model's folder and train it again"
+        )
+    return decode_tensors(data, name=join(url, WEIGHTS))

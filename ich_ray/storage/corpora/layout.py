@@ -1,0 +1,150 @@
+"""What ingest asks of a layout, and the truth that labels and masks give a slice."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from jaxtyping import UInt8
+
+from ich_ray.errors import ConfigError
+from ich_ray.exam import HEMORRHAGE_TYPES, Kind, Slice
+from ich_ray.identity import Pseudonyms
+
+Role = Literal["slice", "mask", "labels", "manifest", "object", "unknown"]
+"""`object`: a slice or a mask, as its header says. `manifest`: known, and not needed."""
+
+Subtypes = tuple[bool, bool, bool, bool, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What an object belongs to: original identifiers, hashed before they are written."""
+
+    patient: str
+    exam: str
+    slice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What a table of labels says of a slice."""
+
+    label: bool | None = None
+    subtypes: Subtypes | None = None
+
+
+class Layout(Protocol):
+    """One public layout of objects; the decisions of it, none of the reading."""
+
+    @property
+    def kind(self) -> Kind:
+        """Of the pixels."""
+
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """(center, width) of kind `window`."""
+
+    @property
+    def zero_masks(self) -> bool:
+        """Whether a slice that is known to hold no bleeding has a mask of zeros."""
+
+    def role(self, key: str) -> Role:
+        """Tell what an object is, by its key alone."""
+
+    def place(self, key: str) -> Place | None:
+        """Tell what an object belongs to, or None where only its header says."""
+
+    def label_files(self) -> Sequence[str]:
+        """Return where labels lie relative to the source, best first; `../` is beside it."""
+
+    def read_labels(self, text: str) -> dict[str, Truth]:
+        """Return the truth by the slice's original identifier."""
+
+    def expected_key(self, slice_id: str) -> str:
+        """Return the key that a slice named by a label would have."""
+
+    def read_slice(self, key: str, data: bytes, pseudonyms: Pseudonyms) -> Slice:
+        """Decode a slice, or raise InvalidExam."""
+
+    def read_masks(
+        self, key: str, data: bytes, pseudonyms: Pseudonyms
+    ) -> dict[str, UInt8[np.ndarray, "rows columns"]]:
+        """Decode masks by the pseudonym of their slice, or raise InvalidExam."""
+
+
+def with_truth(
+    item: Slice,
+    truth: Truth,
+    mask: UInt8[np.ndarray, "rows columns"] | None,
+    *,
+    zeros: bool,
+) -> Slice:
+    """Return a slice with its label, subtypes and mask.
+
+    Args:
+        item: Without truth.
+        truth: Of the label table.
+        mask: Of a mask object, or None.
+        zeros: Without a mask, a slice that is not known to be positive has one of zeros.
+
+    A slice that no label names takes its label from its mask. Where the labels name exactly
+    one subtype, the mask's unnamed pixels are of it.
+    """
+    if mask is None and zeros and truth.label is not True:
+        mask = np.zeros(item.stored.shape, np.uint8)
+    label = truth.label
+    if label is None and mask is not None:
+        label = bool(mask.any())
+    if mask is not None and truth.subtypes is not None and sum(truth.subtypes) == 1:
+        mask = np.where(mask == 1, np.uint8(truth.subtypes.index(True) + 1), mask)
+    return dataclasses.replace(item, label=label, subtypes=truth.subtypes, mask=mask)
+
+
+def label_rows(text: str, needed: Sequence[str]) -> Iterator[tuple[int, Mapping[str, str]]]:
+    """Yield the numbered rows of a CSV whose header must hold some columns.
+
+    A byte-order mark, CRLF, and blanks or line breaks within the header's names are accepted.
+    """
+    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
+    header = ["_".join(name.split()) for name in next(reader, [])]
+    missing = [name for name in needed if name not in header]
+    if missing:
+        raise ConfigError(
+            f"the table of labels lacks the columns {', '.join(missing)}; "
+            f"it must hold {', '.join(needed)}"
+        )
+    for row in reader:
+        if row:
+            if len(row) < len(header):
+                raise ConfigError(f"the table of labels breaks off in line {reader.line_num}")
+            yield reader.line_num, dict(zip(header, (cell.strip() for cell in row), strict=False))
+
+
+def flag(line: int, row: Mapping[str, str], column: str) -> bool:
+    """Return a 0/1 cell, or say in which line and column another value stands."""
+    try:
+        return {"0": False, "1": True}[row[column]]
+    except KeyError:
+        raise ConfigError(
+            f"the table of labels must hold 0 or 1 in column {column}; see line {line}"
+        ) from None
+
+
+def subtypes_of(line: int, row: Mapping[str, str], names: Sequence[str]) -> Subtypes:
+    """Return the five subtypes, whose columns are named in the order of HEMORRHAGE_TYPES."""
+    assert len(names) == len(HEMORRHAGE_TYPES)
+    first, second, third, fourth, fifth = (flag(line, row, name) for name in names)
+    return first, second, third, fourth, fifth
+
+
+def add(labels: dict[str, Truth], line: int, slice_id: str, truth: Truth) -> None:
+    """Add a row of labels; a second row for the same slice must agree."""
+    if labels.setdefault(slice_id, truth) != truth:
+        raise ConfigError(
+            f"the table of labels contradicts itself: line {line} and an earlier one name the "
+            "same slice and differ; remove one"
+        )

@@ -1,0 +1,351 @@
+"""Objects by URL, local or S3: read, list and write, and what an outage looks like."""
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import fsspec
+import pyarrow.fs
+from aiohttp import ClientError as HttpError
+from botocore.exceptions import (  # type: ignore[import-untyped]  # it has no stubs
+    BotoCoreError,
+    NoCredentialsError,
+)
+
+from ich_ray.config import StoreConfig
+from ich_ray.errors import ConfigError, SurroundingsError
+
+CONNECT_TIMEOUT_S = 5
+READ_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """One object of a listing."""
+
+    key: str
+    """Relative to the listed URL, with forward slashes."""
+
+    url: str
+    size: int
+    etag: str
+    """Changes when the content does: the server's, or size and time of a local file."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where tables and checkpoints live, and how any URL of a run is reached.
+
+    Picklable: each process builds its own file system on first use, since s3fs hangs after a
+    fork and loses its retries when it is pickled. Credentials come from the environment.
+    """
+
+    root: str
+    endpoint_url: str = ""
+    max_attempts: int = 10
+    _file_systems: dict[str, Any] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    @classmethod
+    def from_config(cls, config: StoreConfig) -> "Store":
+        """Return the store of a run's settings."""
+        if "%" in config.root:
+            # The log's reader would decode it, and look elsewhere.
+            raise ConfigError(f"store.root={config.root} holds a %; choose a name without it")
+        return cls(config.root, config.endpoint_url, config.max_attempts)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the file systems behind."""
+        return {**self.__dict__, "_file_systems": {}}
+
+    def url(self, *parts: str) -> str:
+        """Return the URL of something under the root."""
+        return join(absolute(self.root), *parts)
+
+    def exists(self, url: str) -> bool:
+        """Tell whether there is an object of this very name."""
+        try:
+            return bool(self._ask(url, "look for")["type"] == "file")
+        except FileNotFoundError:
+            return False
+
+    def size(self, url: str) -> int:
+        """Return the size of an object in bytes.
+
+        Raises:
+            FileNotFoundError: The store answers, and holds no such object.
+        """
+        return int(self._ask(url, "look for")["size"])
+
+    def read_bytes(self, url: str) -> bytes:
+        """Return an object's bytes.
+
+        Raises:
+            FileNotFoundError: The store answers, and holds no such object.
+            SurroundingsError: The store is away, or refuses the credentials.
+        """
+        try:
+            with _answered(url, "read"):
+                return cast(bytes, self._fs(url).cat_file(_path(url)))
+        except FileNotFoundError:
+            self._confirm_absent(url)
+            raise FileNotFoundError(f"{url} does not exist") from None
+
+    def read_range(self, url: str, start: int, end: int) -> bytes:
+        """Return the bytes of an object from `start` to before `end`."""
+        try:
+            with _answered(url, "read"):
+                return cast(bytes, self._fs(url).cat_file(_path(url), start=start, end=end))
+        except FileNotFoundError:
+            self._confirm_absent(url)
+            raise FileNotFoundError(f"{url} does not exist") from None
+
+    @contextlib.contextmanager
+    def open(self, url: str) -> Iterator[BinaryIO]:
+        """Open an object for reading; an outage while it is read is a SurroundingsError."""
+        try:
+            # Parquet knows the ranges that it wants: a read-ahead would fetch more.
+            with (
+                _answered(url, "read"),
+                self._fs(url).open(_path(url), "rb", cache_type="none") as stream,
+            ):
+                yield cast(BinaryIO, stream)
+        except FileNotFoundError:
+            self._confirm_absent(url)
+            raise FileNotFoundError(f"{url} does not exist") from None
+
+    def write_bytes(self, url: str, data: bytes) -> None:
+        """Write an object as a whole or not at all, over what was there."""
+        if is_local(url):
+            with _answered(url, "write"):
+                _write_local(Path(_path(url)), data)
+            return
+        try:
+            with _answered(url, "write"):
+                self._fs(url).pipe_file(_path(url), data)
+        except FileNotFoundError:
+            raise _bucket_missing(url) from None
+
+    def listing(self, url: str) -> list[ListedObject]:
+        """Return every object under a URL, by key; empty if there is none.
+
+        Raises:
+            SurroundingsError: The store is away, refuses the credentials, or has no such bucket.
+        """
+        url = absolute(url)
+        with _answered(url, "list"):
+            if is_local(url):
+                found = list(_local_objects(Path(_path(url)), url))
+            else:
+                found = self._remote_objects(url)
+        return sorted(found, key=lambda item: item.key)
+
+    def describe(self, url: str) -> ListedObject | None:
+        """Return one object as a listing would, or None if there is none."""
+        url = absolute(url)
+        folder, _, name = url.rpartition("/")
+        if not self.exists(url):
+            return None
+        if is_local(url):
+            return _listed(Path(_path(url)), name, url)
+        found = self._ask(url, "look for")
+        return ListedObject(name, join(folder, name), int(found["size"]), _remote_etag(found))
+
+    def delta_uri(self, url: str) -> str:
+        """Return the URL as `deltalake` wants it."""
+        return absolute(url)
+
+    def delta_options(self, url: str) -> dict[str, str]:
+        """Return the storage options of `deltalake`; keys and region come from the environment."""
+        if is_local(url):
+            return {}
+        options = {
+            "conditional_put": "etag",
+            "max_retries": str(self.max_attempts),
+            "connect_timeout": f"{CONNECT_TIMEOUT_S}s",
+            "timeout": f"{READ_TIMEOUT_S}s",
+        }
+        if self.endpoint_url:
+            options["AWS_ENDPOINT_URL"] = self.endpoint_url
+            options["AWS_ALLOW_HTTP"] = str(self.endpoint_url.startswith("http://")).lower()
+        return options
+
+    def arrow_file_system(self, url: str) -> tuple[pyarrow.fs.FileSystem | None, str]:
+        """Return the file system and the path of a URL as Ray Train wants them."""
+        if is_local(url):
+            return None, absolute(url)
+        handler = pyarrow.fs.FSSpecHandler(self._fs(url))
+        return pyarrow.fs.PyFileSystem(handler), _path(url)
+
+    def _fs(self, url: str) -> Any:
+        protocol = _protocol(url)
+        if protocol not in self._file_systems:
+            options: dict[str, Any] = {}
+            if protocol == "s3":
+                options = {
+                    "endpoint_url": self.endpoint_url or None,
+                    "use_listings_cache": False,
+                    "config_kwargs": {
+                        "retries": {"mode": "standard", "max_attempts": self.max_attempts},
+                        "connect_timeout": CONNECT_TIMEOUT_S,
+                        "read_timeout": READ_TIMEOUT_S,
+                    },
+                }
+            try:
+                self._file_systems[protocol] = fsspec.filesystem(protocol, **options)
+            except (ValueError, ImportError):
+                raise ConfigError(
+                    f"{url} names the protocol {protocol!r}, which is not known here; "
+                    "use a local folder or s3://bucket/prefix"
+                ) from None
+        return self._file_systems[protocol]
+
+    def _ask(self, url: str, verb: str) -> Any:
+        try:
+            with _answered(url, verb):
+                return self._fs(url).info(_path(url))
+        except FileNotFoundError:
+            self._confirm_absent(url)
+            raise
+
+    def _confirm_absent(self, url: str) -> None:
+        """Ask twice, by another call: s3fs may report an outage as FileNotFoundError."""
+        if _protocol(url) != "s3":
+            return
+        bucket, _, key = _path(url).partition("/")
+        try:
+            with _answered(url, "look for"):
+                self._fs(url).call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1)
+        except FileNotFoundError:
+            raise _bucket_missing(url) from None
+
+    def _remote_objects(self, url: str) -> list[ListedObject]:
+        try:
+            entries = self._fs(url).find(_path(url), detail=True)
+        except FileNotFoundError:
+            entries = {}
+        if not entries:
+            self._confirm_absent(url)
+        prefix = _path(url).rstrip("/") + "/"
+        return [
+            ListedObject(
+                key=name.removeprefix(prefix),
+                url=join(url, name.removeprefix(prefix)),
+                size=int(entry["size"]),
+                etag=_remote_etag(entry),
+            )
+            for name, entry in entries.items()
+            if entry["type"] == "file" and name.startswith(prefix)
+        ]
+
+
+def is_local(url: str) -> bool:
+    """Tell whether a URL is a path of this machine.
+
+    >>> is_local("out/demo"), is_local("s3://ich/demo")
+    (True, False)
+    """
+    return _protocol(url) == "file"
+
+
+def absolute(url: str) -> str:
+    """Return a URL that means the same in every process.
+
+    >>> absolute("s3://ich/demo/")
+    's3://ich/demo'
+    """
+    return os.path.abspath(_path(url)) if is_local(url) else url.rstrip("/")
+
+
+def join(url: str, *parts: str) -> str:
+    """Return the URL of something below another.
+
+    >>> join("s3://ich/demo", "corpora", "a")
+    's3://ich/demo/corpora/a'
+    """
+    return "/".join([url.rstrip("/"), *parts])
+
+
+def _protocol(url: str) -> str:
+    head, separator, _ = url.partition("://")
+    return {"s3a": "s3"}.get(head, head) if separator else "file"
+
+
+def _path(url: str) -> str:
+    return url.partition("://")[2] if "://" in url else url
+
+
+@contextlib.contextmanager
+def _answered(url: str, verb: str) -> Iterator[None]:
+    """Turn what a store's clients raise into one sentence with the URL and what to do."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (PermissionError, NoCredentialsError) as error:
+        advice = (
+            "give this user access to the folder"
+            if is_local(url)
+            else "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the bucket's policy"
+        )
+        raise SurroundingsError(
+            f"cannot {verb} {url}: access refused ({_first_line(error)}); {advice}"
+        ) from error
+    except (OSError, BotoCoreError, HttpError) as error:
+        advice = (
+            "check the disk"
+            if is_local(url)
+            else "check that the store runs and store.endpoint_url"
+        )
+        raise SurroundingsError(
+            f"cannot {verb} {url}: {_first_line(error)}; {advice}, then run the same command again"
+        ) from error
+
+
+def _bucket_missing(url: str) -> SurroundingsError:
+    bucket = _path(url).partition("/")[0]
+    return SurroundingsError(
+        f"cannot reach {url}: there is no bucket {bucket!r}; make it, or correct the URL"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _write_local(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with open(temporary, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _local_objects(folder: Path, url: str) -> Iterator[ListedObject]:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = Path(parent, name)
+            key = path.relative_to(folder).as_posix()
+            # A dangling link, or a file that went away since, is nothing to read.
+            with contextlib.suppress(FileNotFoundError):
+                yield _listed(path, key, join(url, key))
+
+
+def _listed(path: Path, key: str, url: str) -> ListedObject:
+    status = path.stat()
+    return ListedObject(key, url, status.st_size, f"{status.st_size}-{status.st_mtime_ns}")
+
+
+def _remote_etag(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("ETag", entry["size"])).strip('"')

@@ -1,0 +1,97 @@
+"""The tables of predictions and of pseudo-labels: schemas, and maps to and from bytes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float16, UInt8
+
+from ich_ray.errors import ConfigError
+from ich_ray.storage.objects import Store
+from ich_ray.storage.tables import Table, open_table, read_rows
+
+MAP_KIND = "logits-f16-stride8-1"
+MASK_CODEC = "raw-u8-1"
+
+PREDICTIONS = pa.schema(
+    [
+        ("exam", pa.string()),
+        ("slice", pa.string()),
+        ("p", pa.float32()),
+        ("map", pa.binary()),
+        ("map_kind", pa.string()),
+        ("map_rows", pa.int32()),
+        ("map_columns", pa.int32()),
+        ("rows", pa.int32()),
+        ("columns", pa.int32()),
+        ("model", pa.string()),
+        ("preprocessing", pa.string()),
+    ]
+)
+"""One row a slice; `map` holds `map_rows` x `map_columns` float16 logits at stride 8 of the grid,
+`rows` and `columns` are the slice's own."""
+
+PSEUDO_LABELS = pa.schema(
+    [
+        ("exam", pa.string()),
+        ("slice", pa.string()),
+        ("label", pa.bool_()),
+        ("mask", pa.binary()),
+        ("mask_codec", pa.string()),
+        ("mask_side", pa.int32()),
+        ("teacher", pa.string()),
+        ("rank", pa.int64()),
+        ("p", pa.float32()),
+        ("cut", pa.float32()),
+    ]
+)
+"""One row a slice; label null: ignored. `mask` (0, 1, IGNORED on the input's square grid) only
+where the label is positive: a negative slice's mask is zero everywhere."""
+
+
+def encode_map(logits: Float16[np.ndarray, "cells cells2"]) -> bytes:
+    """Return the bytes of a map, row by row, little endian."""
+    return logits.astype("<f2").tobytes()
+
+
+def decode_map(row: Mapping[str, Any]) -> Float16[np.ndarray, "cells cells2"]:
+    """Return the map of a row of a predictions table.
+
+    Raises:
+        ConfigError: The map is of a kind that this code does not know.
+    """
+    if row["map_kind"] != MAP_KIND:
+        raise ConfigError(
+            f"predictions hold maps of kind {row['map_kind']!r}, known is {MAP_KIND}; "
+            "predict again with this version"
+        )
+    values = np.frombuffer(row["map"], "<f2").astype(np.float16)
+    return values.reshape(row["map_rows"], row["map_columns"])
+
+
+def encode_mask(mask: UInt8[np.ndarray, "side side2"]) -> bytes:
+    """Return the bytes of a mask; Parquet's own compression makes them few."""
+    return mask.tobytes()
+
+
+def decode_mask(data: bytes, *, side: int) -> UInt8[np.ndarray, "side side2"]:
+    """Return the mask of a row of a pseudo-label table."""
+    return np.frombuffer(data, np.uint8).reshape(side, side)
+
+
+def require_table(store: Store, url: str, *, what: str, command: str) -> Table:
+    """Return a table that an earlier stage has committed.
+
+    Raises:
+        ConfigError: There is none; the message names the command that makes it.
+    """
+    table = open_table(store, url)
+    if table is None:
+        raise ConfigError(f"{what} does not exist yet at {url}; run {command} first")
+    return table
+
+
+def read_labels(store: Store, table: Table) -> dict[str, dict[str, Any]]:
+    """Return the rows of a pseudo-label table by slice."""
+    return {row["slice"]: row for row in read_rows(store, table).to_pylist()}

@@ -1,0 +1,32 @@
+"""The command `ich-ray STAGE ...`: finds the job of the stage, and calls it."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+STAGES = ("ingest", "train", "pseudo-label", "evaluate", "demo")
+USAGE = f"""usage: ich-ray STAGE SETTINGS.toml [section.key=value ...] [--dry-run] [--json]
+
+stages: {", ".join(STAGES)}
+exit codes: 0 done, 1 a bug, 2 settings or usage, 4 a data or quality gate failed,
+            5 the surroundings failed (store, cluster, disk): try again
+help: ich-ray STAGE --help
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the stage that the first argument names, with the others."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(USAGE)
+        return 0 if arguments else 2
+    stage, *rest = arguments
+    if stage not in STAGES:
+        sys.stderr.write(f"ich-ray: unknown stage {stage!r}; known: {', '.join(STAGES)}\n")
+        return 2
+    module = importlib.import_module(f"jobs.{stage.replace('-', '_')}")
+    return int(module.main(rest))
+
+
+def run() -> None:
+    """Enter from the command line."""
+    sys.exit(main(sys.argv[1:]))

