@@ -36,7 +36,7 @@ def _model(settings: Settings, name: str, above: tuple[str, ...]) -> Iterator[St
     if name in above:
         raise ConfigError(
             f"models need each other in a circle: {' -> '.join([*above, name])}; "
-            "give one of them init = \"random\" or another teacher"
+            'give one of them init = "random" or another teacher'
         )
     config = settings.models[name]
     if config.init != "random":

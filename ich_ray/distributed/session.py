@@ -241,6 +241,8 @@ def _start(config: ClusterConfig) -> None:
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    # One line a stage is ours; Ray Data's own go to its log folder.
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     own = config.address == "local"
     here: dict[str, Any] = {
         "num_cpus": config.num_cpus,

@@ -62,9 +62,9 @@ def from_row(row: Mapping[str, Any]) -> ExamStatistics:
     """Return what `to_row` was given."""
     histograms = {
         name: SliceHistogram(
-            np.frombuffer(row[f"{name}_level"], np.uint16),
-            np.frombuffer(row[f"{name}_pos"], np.uint32),
-            np.frombuffer(row[f"{name}_neg"], np.uint32),
+            level=np.frombuffer(row[f"{name}_level"], np.uint16),
+            pos=np.frombuffer(row[f"{name}_pos"], np.uint32),
+            neg=np.frombuffer(row[f"{name}_neg"], np.uint32),
         )
         for name in ("pixels", "positive_pixels")
     }

@@ -41,7 +41,7 @@ from ich_ray.storage.checkpoints import (
 from ich_ray.storage.corpus import index_table
 from ich_ray.storage.objects import Store
 
-CURVE_POINTS = 200
+CURVE_POINTS = 60
 """Points of the loss curve that a model's record keeps."""
 
 
@@ -219,7 +219,7 @@ def _work(arguments: dict[str, Any]) -> None:
         device=device,
     ):
         losses.append(loss)
-        if step % max(1, job.config.steps // CURVE_POINTS) == 0 or step == job.config.steps:
+        if step % -(-job.config.steps // CURVE_POINTS) == 0 or step == job.config.steps:
             curve.append([step, float(np.mean(losses))])
             losses.clear()
             if rank == 0:

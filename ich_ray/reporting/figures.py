@@ -29,6 +29,7 @@ STYLE: dict[Any, Any] = {
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": MUTED,
+    "axes.axisbelow": True,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "xtick.color": MUTED,
@@ -55,9 +56,8 @@ def roc_curves(models: Sequence[ModelResult]) -> bytes:
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
         axes.grid(visible=True)
         if lines:
-            title = "Exam AUC [95 % interval]"
-            where = "outside lower left"
-            figure.legend(lines, labels, loc=where, title=title, alignment="left")
+            legend = figure.legend(lines, labels, loc="outside lower left", alignment="left")
+            legend.set_title("Exam AUC [95 % interval]")
     return buffer.getvalue()
 
 
@@ -105,7 +105,7 @@ def pseudo_label_scores(labels: PseudoLabels) -> bytes:
         axes.axvline(cut, color=INK, linewidth=1.2, dashes=(4, 2))
         share = labels.num_positive / max(labels.num_slices, 1)
         axes.set_title(
-            f"{labels.num_positive:,} of {labels.num_slices:,} slices ({share:.1%}) became "
+            f"{labels.num_positive:,} of {labels.num_slices:,} slices ({100 * share:.1f} %) became "
             f"positive; cut at p = {labels.cut:.3g}",
             fontsize=9,
             loc="left",

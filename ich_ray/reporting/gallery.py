@@ -5,6 +5,7 @@ import io
 import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 from matplotlib.image import imsave
+from scipy import ndimage
 
 Grey = UInt8[np.ndarray, "rows columns"]
 Rgb = UInt8[np.ndarray, "rows columns 3"]
@@ -41,16 +42,15 @@ def overlay(image: Grey, reference: Mask, prediction: Mask) -> Rgb:
 def square_around_head(image: Grey, *masks: Mask) -> Box:
     """Return (top, left, bottom, right) of a square that holds head and masks.
 
-    Rows and columns with few bright pixels do not count as head: the table is thin. The square
-    may reach over the edge of the slice.
+    The head is the largest connected bright region: a headrest is not part of it. The square may
+    reach over the edge of the slice.
     """
-    bright = image >= AIR_BELOW
-    enough = max(1, round(0.02 * max(image.shape)))
-    marked = np.any(masks, axis=0) if masks else np.zeros_like(bright)
-    rows = np.flatnonzero((bright.sum(1) >= enough) | marked.any(1))
-    columns = np.flatnonzero((bright.sum(0) >= enough) | marked.any(0))
-    if not len(rows) or not len(columns):
+    regions, num_regions = ndimage.label(image >= AIR_BELOW)
+    if num_regions == 0:
         return 0, 0, max(image.shape), max(image.shape)
+    head = regions == 1 + np.argmax(np.bincount(regions.ravel())[1:])
+    shown = np.any((head, *masks), axis=0)
+    rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
     margin = 1 + max(image.shape) // 64
     side = max(rows[-1] - rows[0], columns[-1] - columns[0]) + 1 + 2 * margin
     top, left = ((int(i[0]) + int(i[-1]) + 1 - side) // 2 for i in (rows, columns))
