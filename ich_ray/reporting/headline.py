@@ -42,7 +42,8 @@ def headline(report: Report) -> str:
     if pair is None:
         return "No two networks were compared, so this report makes no claim of improvement."
     a, b = report.title_of(pair.a), report.title_of(pair.b)
-    subject = f"The student, {a}," if pair.a == STUDENT else a
+    told = pair.a != STUDENT or "student" in a.lower()
+    subject = a if told else f"The student, {a},"
     by_verdict: dict[Verdict, list[str]] = {}
     for metric, difference in pair.metrics().items():
         by_verdict.setdefault(verdict(difference), []).append(SHORT[metric])

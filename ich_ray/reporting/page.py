@@ -133,14 +133,14 @@ def _pictures(report: Report) -> dict[str, str]:
         found["roc"] = figures.roc_curves(report.models)
     # A rival is so far off that its difference would squeeze the others into one point.
     kinds = {model.name: model.kind for model in report.models}
-    pairs = [d for d in in_reading_order(report) if kinds[d.a] == kinds[d.b] == "network"]
+    pairs = [d for d in in_reading_order(report) if kinds.get(d.a) == kinds.get(d.b) == "network"]
     if pairs:
         titles = [f"{report.title_of(d.a)} {MINUS} {report.title_of(d.b)}" for d in pairs]
         found["forest"] = figures.forest(titles, pairs)
     if report.pseudo_labels is not None:
         found["pseudo_labels"] = figures.pseudo_label_scores(report.pseudo_labels)
-    if report.training:
-        curves = {report.title_of(name): curve for name, curve in report.training.items()}
+    curves = {report.title_of(name): curve for name, curve in report.training.items() if curve}
+    if curves:
         found["training"] = figures.learning_curves(curves)
     return {name: _data_uri(svg, "image/svg+xml") for name, svg in found.items()}
 

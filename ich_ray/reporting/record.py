@@ -29,7 +29,7 @@ def to_json(report: Report) -> str:
         "differences": {f"{d.a}_minus_{d.b}": d.metrics() for d in report.differences},
         "pseudo_labels": _pseudo_labels(report.pseudo_labels),
         "gallery": [_gallery_slice(shown) for shown in report.gallery],
-        "corpora": {facts.name: facts for facts in report.corpora},
+        "corpora": report.corpora,
         "ledger": report.ledger,
         "training": report.training,
         "methods": report.methods,

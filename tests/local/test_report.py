@@ -18,7 +18,7 @@ from ich_ray.reporting.contents import (
     Report,
     Roc,
 )
-from ich_ray.reporting.headline import headline, unbeaten_rivals, verdict
+from ich_ray.reporting.headline import headline, in_reading_order, unbeaten_rivals, verdict
 from ich_ray.reporting.record import to_json
 from ich_ray.reporting.report import write_report
 
@@ -229,7 +229,7 @@ def test_what_is_not_defined_is_null(record: Any) -> None:
     assert empty_masks["exam_auc"] == {"estimate": None, "low": None, "high": None}
     assert empty_masks["pixel_ap"]["estimate"] is None
     assert empty_masks["dsc"]["estimate"] == 0.0
-    assert record["corpora"]["site_b"]["positive_exams"] is None
+    assert record["corpora"][1]["positive_exams"] is None
 
 
 def test_pseudo_labels_are_told_by_a_histogram_and_not_slice_by_slice(record: Any) -> None:
@@ -273,6 +273,7 @@ def test_names_are_text_and_never_markup(report: Report, tmp_path: Path) -> None
     changed = replace(changed, settings={hostile: hostile}, ledger={hostile: {hostile: 1}})
     html = write_report(changed, tmp_path).read_text()
     assert "<script" not in html
+    assert "&lt;script&gt;" in html
     assert '"><u>' not in html
 
 
@@ -308,6 +309,13 @@ def test_the_headline_says_not_distinguishable_where_the_interval_covers_zero(
     )
 
 
+def test_the_headline_does_not_call_the_student_a_student_twice(report: Report) -> None:
+    baseline, student, *rivals = report.models
+    models = (baseline, replace(student, title="Student (semi-supervised)"), *rivals)
+    sentence = headline(replace(report, models=models))
+    assert sentence.startswith("Student (semi-supervised) is better than Baseline in exam AUC;")
+
+
 def test_the_headline_does_not_depend_on_the_direction_of_the_difference(report: Report) -> None:
     pair = report.difference("baseline", "semi_supervised")
     assert pair is not None
@@ -316,7 +324,20 @@ def test_the_headline_does_not_depend_on_the_direction_of_the_difference(report:
     assert headline(replace(report, differences=(pair,))) == headline(report)
 
 
-def test_a_network_that_no_better_than_equals_a_rival_is_named(report: Report) -> None:
+def test_the_main_comparison_comes_first_and_rivals_are_subtracted(report: Report) -> None:
+    backwards = replace(report, differences=report.differences[::-1])
+    assert [(d.a, d.b) for d in in_reading_order(backwards)] == [
+        ("semi_supervised", "baseline"),
+        ("baseline", "intensity_threshold"),
+    ]
+
+
+def test_a_training_without_a_recorded_loss_is_left_out(tmp_path: Path) -> None:
+    html = write_report(replace(EMPTY, training={"baseline": []}), tmp_path).read_text()
+    assert "<h2>Training</h2>" not in html
+
+
+def test_a_network_that_is_not_shown_to_beat_a_rival_is_named(report: Report) -> None:
     assert unbeaten_rivals(report) == []
     models = tuple(
         replace(model, exam_auc=around(0.95)) if model.name == "intensity_threshold" else model
