@@ -41,7 +41,7 @@ def to_input(
     if size and square.shape[0] != size:
         matrix = _resize_matrix(square.shape[0], size)
         square = matrix @ square @ matrix.T
-    return np.rint(np.clip(square, 0, 1) * LEVELS).astype(np.uint16)
+    return np.asarray(np.rint(np.clip(square, 0, 1) * LEVELS), dtype=np.uint16)
 
 
 def mask_to_grid(
@@ -116,7 +116,7 @@ def _resize_matrix(source: int, target: int) -> Float32[np.ndarray, "target sour
     centers = (np.arange(target) + 0.5) * scale - 0.5
     distance = np.abs(np.arange(source)[None, :] - centers[:, None]) / support
     weights = np.clip(1 - distance, 0, None)
-    return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
+    return np.asarray(weights / weights.sum(1, keepdims=True), dtype=np.float32)
 
 
 @lru_cache(maxsize=32)

@@ -1,13 +1,16 @@
 """The whole loop on an embedded store: phantoms, corpora, teacher, student, report."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ich_ray.distributed.phantoms import write_phantoms
-from ich_ray.distributed.session import session
+from ich_ray.distributed.pseudo_label import pseudo_label
+from ich_ray.distributed.session import Session, session
+from ich_ray.distributed.train import train
 from ich_ray.order import steps_of
-from jobs import evaluate, ingest, pseudo_label, train
+from jobs import evaluate, ingest
 from jobs.stage import (
+    Summary,
     arguments_of,
     carry_out,
     guarded,
@@ -17,10 +20,10 @@ from jobs.stage import (
     settings_of,
 )
 
-WORK = {
+WORK: dict[str, Callable[[Session, str], Summary]] = {
     "ingest": ingest.work,
-    "train": train.train,
-    "pseudo-label": pseudo_label.pseudo_label,
+    "train": train,
+    "pseudo-label": pseudo_label,
     "evaluate": evaluate.work,
 }
 

@@ -6,12 +6,13 @@ from typing import Any
 
 from ich_ray.distributed.ingest import IngestSummary, ingest, plan_ingest
 from ich_ray.distributed.session import Session
+from ich_ray.settings import resolved
 from jobs.stage import run_stage
 
 
 def plan(run: Session, name: str) -> dict[str, Any]:
     """Say what would be read."""
-    return plan_ingest(run.settings, name, run.pseudonyms).as_dict()
+    return {"stage": "ingest", **resolved(plan_ingest(run.settings, name, run.pseudonyms))}
 
 
 def work(run: Session, name: str) -> IngestSummary:

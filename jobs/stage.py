@@ -14,7 +14,7 @@ from ich_ray.config import Settings
 from ich_ray.distributed.session import Session, recorded, session
 from ich_ray.errors import ConfigError, IchRayError
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
-from ich_ray.settings import parse
+from ich_ray.settings import parse, resolved
 
 KEY_VARIABLE = "ICH_RAY_HMAC_KEY"
 
@@ -22,7 +22,9 @@ KEY_VARIABLE = "ICH_RAY_HMAC_KEY"
 class Summary(Protocol):
     """What a stage returns."""
 
-    up_to_date: bool
+    @property
+    def up_to_date(self) -> bool:
+        """Whether there was nothing to do."""
 
     def line(self) -> str:
         """Return one line for a person."""
@@ -147,8 +149,6 @@ def carry_out(
 
 def resolved_summary(summary: Summary) -> dict[str, Any]:
     """Return a summary's fields as plain values."""
-    from ich_ray.settings import resolved
-
     shown: dict[str, Any] = resolved(summary)
     return shown
 

@@ -88,7 +88,9 @@ def _make_piece(source: PoolSource, url: str, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".piece-"))
     labels = _labels(source, url) if source.pseudo_labels else None
-    images, truths, rows = [], [], []
+    images: list[np.ndarray] = []
+    truths: list[_Truth] = []
+    rows: list[dict[str, Any]] = []
     for exam in read_exams(
         source.store, url, splits=source.selection.holds, with_truth=labels is None
     ):

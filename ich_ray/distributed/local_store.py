@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import s3fs
+
 from ich_ray.errors import SurroundingsError
 
 READY_WITHIN_S = 30.0
@@ -75,6 +77,15 @@ def local_s3(folder: Path) -> Iterator[S3Address]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def make_bucket(server: S3Address, name: str) -> None:
+    """Make a bucket, unless there is one of this name."""
+    client = s3fs.S3FileSystem(
+        key=server.access_key, secret=server.secret_key, endpoint_url=server.endpoint_url
+    )
+    with contextlib.suppress(FileExistsError):
+        client.mkdir(name)
 
 
 def _identity(folder: Path) -> tuple[tuple[str, str], Path]:

@@ -12,7 +12,7 @@ POLL_S = 0.5
 
 
 @contextlib.contextmanager
-def bar(what: str, *, total: int, unit: str, first: int = 0) -> Iterator[tqdm]:  # type: ignore[type-arg]
+def bar(what: str, *, total: int, unit: str, first: int = 0) -> Iterator[tqdm]:
     """Show a bar; a line every few seconds where standard error is no terminal."""
     import sys
 
@@ -47,7 +47,8 @@ class Board:
 @contextlib.contextmanager
 def watched(what: str, *, total: int) -> Iterator[Any]:
     """Show a bar that follows a Board; yields the Board's actor handle for a worker."""
-    board = ray.remote(num_cpus=0)(Board).remote()
+    # Ray adds `remote` to methods where no type checker sees it.
+    board: Any = ray.remote(num_cpus=0)(Board).remote()
     stop = threading.Event()
 
     def follow() -> None:

@@ -130,7 +130,8 @@ def _report(run: Session, found: Evaluation, identity: str) -> Report:
         "intracranial hemorrhage better than its teacher on exams that neither has seen?",
         models=tuple(_model(found, name) for name in (*found.names, THRESHOLD, EMPTY)),
         differences=tuple(
-            NamedDifference(a=a, b=b, **metrics) for (a, b), metrics in found.differences.items()
+            NamedDifference(a=a, b=b, **{str(metric): value for metric, value in metrics.items()})
+            for (a, b), metrics in found.differences.items()
         ),
         pseudo_labels=_pseudo_labels(run),
         gallery=tuple(_gallery(run, found)),

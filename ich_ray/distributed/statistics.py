@@ -146,7 +146,8 @@ def intensity_levels(item: Slice) -> UInt16[np.ndarray, "rows columns"]:
     """Return 1 + HU for pixels between 0 HU and the brightest bleed, 0 for all others."""
     hu = np.floor(hounsfield(item))
     inside = (hu >= 0) & (hu < BRIGHTEST_BLEED_HU)
-    return np.where(inside, hu + 1, 0).astype(np.uint16)
+    levels: UInt16[np.ndarray, "rows columns"] = np.where(inside, hu + 1, 0).astype(np.uint16)
+    return levels
 
 
 def reference_of(item: Slice) -> Bool[np.ndarray, "rows columns"]:

@@ -28,8 +28,14 @@ from ich_ray.distributed.session import (
     code_revision,
 )
 from ich_ray.errors import QualityError, SurroundingsError
-from ich_ray.learning.epoch import Worker, make_optimizer, train_steps
-from ich_ray.learning.patchfcn import PatchFCN
+from ich_ray.learning.epoch import Training, Worker, make_optimizer, train_steps
+from ich_ray.learning.patchfcn import PatchFCN, placed
+from ich_ray.learning.state import (
+    optimizer_tensors,
+    restore_optimizer,
+    to_arrays,
+    to_tensors,
+)
 from ich_ray.settings import resolved
 from ich_ray.storage.checkpoints import (
     decode_tensors,
@@ -201,23 +207,21 @@ def _work(arguments: dict[str, Any]) -> None:
     if job.model.start_url:
         record = load_record(job.store, job.model.start_url)
         assert record is not None
-        network.load_state_dict(_tensors(load_weights(job.store, job.model.start_url, record)))
-    network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.load_state_dict(to_tensors(load_weights(job.store, job.model.start_url, record)))
+    network = placed(network, device)
     optimizer = make_optimizer(job.config, network)
     first, curve = _restore(network, optimizer)
-    wrapped = ray.train.torch.prepare_model(network)
-    losses: list[float] = []
-    for step, loss in train_steps(
-        wrapped,
-        optimizer,
-        pools,
-        job.config,
-        worker=Worker(rank=rank, world=world),
-        first_step=first,
-        total=_total,
+    training = Training(
+        network=ray.train.torch.prepare_model(network),
+        optimizer=optimizer,
+        pools=pools,
+        config=job.config,
         channels=job.channels,
         device=device,
-    ):
+    )
+    worker = Worker(rank=rank, world=world)
+    losses: list[float] = []
+    for step, loss in train_steps(training, worker=worker, first_step=first, total=_total):
         losses.append(loss)
         if step % -(-job.config.steps // CURVE_POINTS) == 0 or step == job.config.steps:
             curve.append([step, float(np.mean(losses))])
@@ -253,10 +257,9 @@ def _checkpoint(
         ray.train.report(metrics)
         return
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "weights.safetensors").write_bytes(
-            encode_tensors(_arrays(network.state_dict()))
-        )
-        Path(folder, "optimizer.safetensors").write_bytes(encode_tensors(_arrays(_flat(optimizer))))
+        weights, state = to_arrays(network.state_dict()), to_arrays(optimizer_tensors(optimizer))
+        Path(folder, "weights.safetensors").write_bytes(encode_tensors(weights))
+        Path(folder, "optimizer.safetensors").write_bytes(encode_tensors(state))
         Path(folder, "state.json").write_text(json.dumps({"step": step, "curve": curve}))
         ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
 
@@ -269,31 +272,12 @@ def _restore(network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int,
     with checkpoint.as_directory() as folder:
         state = json.loads(Path(folder, "state.json").read_text())
         network.load_state_dict(_read(Path(folder, "weights.safetensors")))
-        _unflat(optimizer, _read(Path(folder, "optimizer.safetensors")))
+        restore_optimizer(optimizer, _read(Path(folder, "optimizer.safetensors")))
     return state["step"], state["curve"]
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    return _tensors(decode_tensors(path.read_bytes(), name=path.name))
-
-
-def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """Name every tensor of an optimizer's state by its parameter and its role."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{parameter}.{role}": value
-        for parameter, roles in state.items()
-        for role, value in roles.items()
-        if isinstance(value, Tensor)
-    }
-
-
-def _unflat(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    whole = optimizer.state_dict()
-    for name, value in tensors.items():
-        parameter, role = name.split(".", 1)
-        whole["state"].setdefault(int(parameter), {})[role] = value
-    optimizer.load_state_dict(whole)
+    return to_tensors(decode_tensors(path.read_bytes(), name=path.name))
 
 
 def _finish(job: _Job, network: nn.Module, curve: list[list[float]]) -> None:
@@ -311,15 +295,7 @@ def _finish(job: _Job, network: nn.Module, curve: list[list[float]]) -> None:
         "code_revision": job.revision,
         "stage": "train",
     }
-    save_model(job.store, job.model.url, _arrays(network.state_dict()), record)
-
-
-def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    return {name: value.detach().cpu().contiguous().numpy() for name, value in tensors.items()}
-
-
-def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
+    save_model(job.store, job.model.url, to_arrays(network.state_dict()), record)
 
 
 def _count(run: Session, name: str, labelled: tuple[Selection, ...]) -> tuple[int, int]:

@@ -51,8 +51,8 @@ class BasicBlock(nn.Module):
         """Return features of the block's stride."""
         shortcut = x if self.downsample is None else self.downsample(x)
         out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out)) + shortcut
-        return self.relu(out)
+        activated: Tensor = self.relu(self.bn2(self.conv2(out)) + shortcut)
+        return activated
 
 
 class Drn(nn.Module):

@@ -30,6 +30,22 @@ class Worker:
         return range(self.rank * share, (self.rank + 1) * share)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """What this process trains, on what, and how."""
+
+    network: nn.Module
+    """A PatchFCN, wrapped where processes are joined."""
+
+    optimizer: torch.optim.Optimizer
+    pools: tuple[SlicePool, ...]
+    """Labelled slices, and the pseudo-labelled ones where there are any."""
+
+    config: ModelConfig
+    channels: int
+    device: torch.device
+
+
 def sampling_rule(config: ModelConfig) -> SamplingRule:
     """Return what of a model's settings decides its items."""
     return SamplingRule(
@@ -63,7 +79,7 @@ def learning_rate(config: ModelConfig, step: int) -> float:
     0.01
     """
     if config.schedule == "poly":
-        return config.learning_rate * (1 - step / config.steps) ** 0.9
+        return float(config.learning_rate * (1 - step / config.steps) ** 0.9)
     return float(config.learning_rate * 0.1 ** (3 * step // config.steps))
 
 
@@ -111,43 +127,41 @@ def mean_loss(
 
 
 def train_steps(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    pools: tuple[SlicePool, ...],
-    config: ModelConfig,
-    *,
-    worker: Worker,
-    first_step: int,
-    total: SumOverWorkers,
-    channels: int,
-    device: torch.device,
+    training: Training, *, worker: Worker, first_step: int, total: SumOverWorkers
 ) -> Iterator[tuple[int, float]]:
     """Train from `first_step` on; yield (steps done, loss over all workers) after each step.
+
+    Args:
+        training: Network, optimizer, slices and settings.
+        worker: This process's place among those that share the minibatch.
+        first_step: Steps that were done before.
+        total: Sums a tensor over all workers.
 
     Raises:
         FloatingPointError: The loss is no number; the message names the step and its items.
     """
+    config, pools, device = training.config, training.pools, training.device
     rule = sampling_rule(config)
     side = pools[0].images.pieces[0].shape[1]
-    network.train()
+    training.network.train()
     for step in range(first_step, config.steps):
         items = [draw(rule, pools, step=step, item=item) for item in worker.items(config.batch)]
-        images, masks, whole_only = minibatch(pools, items, channels=channels)
+        images, masks, whole_only = minibatch(pools, items, channels=training.channels)
         cut, cut_masks = crops(images.to(device), masks.to(device), items, crop=config.crop)
         labels = targets(cut_masks, whole_only.to(device), side=side, crop=config.crop)
-        for group in optimizer.param_groups:
+        for group in training.optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
         loss = mean_loss(
-            loss_sums(network(cut), cut_masks, labels),
+            loss_sums(training.network(cut), cut_masks, labels),
             patch_loss_weight=config.patch_loss_weight,
             world=worker.world,
             total=total,
         )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        training.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
         shown = float(total(loss.detach()) / worker.world)
         if not np.isfinite(shown):
             places = ", ".join(f"pool {i.pool} slice {i.slice}" for i in items)
             raise FloatingPointError(f"the loss of step {step} is {shown}; items: {places}")
-        optimizer.step()
+        training.optimizer.step()
         yield step + 1, shown

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Float16, Float32, UInt16
 
-from ich_ray.learning.patchfcn import PatchFCN
+from ich_ray.learning.patchfcn import PatchFCN, placed
 from ich_ray.windows import LEVELS
 
 
@@ -31,9 +31,9 @@ class Predictor:
     ) -> None:
         self.device = torch.device(device)
         self.crop = crop
-        self.network = PatchFCN(network, in_channels=in_channels)
-        self.network.load_state_dict(weights, strict=True)
-        self.network.to(self.device, memory_format=torch.channels_last).eval()
+        untrained = PatchFCN(network, in_channels=in_channels)
+        untrained.load_state_dict(weights, strict=True)
+        self.network = placed(untrained, self.device).eval()
 
     def predict(self, inputs: UInt16[np.ndarray, "slice channel side side2"]) -> Predictions:
         """Predict a batch of slices, given as 16-bit fractions of the window."""

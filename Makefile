@@ -1,0 +1,69 @@
+# `make demo` and `make test` do everything from a fresh clone; CI calls the same targets.
+PYTHON ?= python3.11
+STORE ?= local
+OUT ?= out
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: setup demo demo-real test test-unit test-local test-cluster test-real test-gpu check format \
+	bench-phantom clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	# torch first: what else needs it then finds the pinned build.
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(READY)
+ifeq ($(STORE),s3)
+	$(BIN)/python -m jobs.local_s3 $(OUT)/demo-s3/server ich-ray -- \
+	  $(BIN)/ich-ray demo experiments/demo.toml store.root=s3://ich-ray/store \
+	  phantoms.site_a.folder=s3://ich-ray/dicom/site-a corpora.site_a.source=s3://ich-ray/dicom/site-a \
+	  phantoms.site_b.folder=s3://ich-ray/dicom/site-b corpora.site_b.source=s3://ich-ray/dicom/site-b \
+	  phantoms.site_c.folder=s3://ich-ray/dicom/site-c corpora.site_c.source=s3://ich-ray/dicom/site-c \
+	  cluster.cache=$(OUT)/demo-s3/cache evaluate.report=$(OUT)/demo-s3/report
+else
+	$(BIN)/ich-ray demo experiments/demo.toml store.root=$(OUT)/demo/store \
+	  phantoms.site_a.folder=$(OUT)/demo/dicom/site-a corpora.site_a.source=$(OUT)/demo/dicom/site-a \
+	  phantoms.site_b.folder=$(OUT)/demo/dicom/site-b corpora.site_b.source=$(OUT)/demo/dicom/site-b \
+	  phantoms.site_c.folder=$(OUT)/demo/dicom/site-c corpora.site_c.source=$(OUT)/demo/dicom/site-c \
+	  cluster.cache=$(OUT)/demo/cache evaluate.report=$(OUT)/demo/report
+endif
+
+demo-real: $(READY)
+ifndef ICH_RAY_REAL_DATA
+	$(error set ICH_RAY_REAL_DATA to the folder that holds ct-ich-v1 and rsna)
+endif
+	$(BIN)/ich-ray demo experiments/demo_real.toml store.root=$(OUT)/demo-real/store \
+	  cluster.cache=$(OUT)/demo-real/cache evaluate.report=$(OUT)/demo-real/report \
+	  corpora.ct_ich.source=$(ICH_RAY_REAL_DATA)/ct-ich-v1 \
+	  corpora.rsna_slices.source=$(ICH_RAY_REAL_DATA)/rsna/stage_2_train \
+	  corpora.rsna_slices.labels=$(ICH_RAY_REAL_DATA)/rsna/stage_2_train.csv \
+	  corpora.rsna_exam.source=$(ICH_RAY_REAL_DATA)/rsna/stage_2_test
+
+test: $(READY)
+	$(BIN)/pytest tests ich_ray
+
+test-unit: $(READY)
+	$(BIN)/pytest tests/unit ich_ray
+
+test-local test-cluster test-real test-gpu: test-%: $(READY)
+	$(BIN)/pytest tests/$*
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench-phantom: $(READY)
+	$(BIN)/python -m benchmarks.phantom_realism
+
+clean:
+	rm -rf out .venv
