@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ def largest_brain(hu: NDArray[Any], pixel_mm: float) -> NDArray[Any]:
     found, _ = ndimage.label(ndimage.binary_opening((hu > 0) & (hu < 80), iterations=rounds))
     sizes = np.bincount(found.ravel())
     sizes[0] = 0
-    return ndimage.binary_erosion(found == sizes.argmax(), iterations=max(round(5 / pixel_mm), 1))
+    largest, depth = found == sizes.argmax(), max(round(5 / pixel_mm), 1)
+    return np.asarray(ndimage.binary_erosion(largest, iterations=depth))
 
 
 def look(found: Findings, hu: NDArray[Any], pixel_mm: float, lesion: NDArray[Any] | None) -> None:
@@ -198,7 +200,7 @@ def summary(found: Findings) -> dict[str, list[float]]:
 def sources(root: Path) -> Iterator[tuple[str, Callable[[], Findings]]]:
     """Name the real sources."""
     for name in ("rsna/stage_2_test", "rsna/stage_2_train", "ge-head-tilt"):
-        yield name, lambda folder=root / name: real_dicom(folder)
+        yield name, partial(real_dicom, root / name)
     yield "ct-ich-v1", lambda: ct_ich(root / "ct-ich-v1")
 
 

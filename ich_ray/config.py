@@ -12,6 +12,18 @@ def _require(fits: bool, message: str) -> None:  # noqa: FBT001  (the check itse
         raise ConfigError(message)
 
 
+def _at_least(least: int, section: object, *names: str) -> None:
+    for name in names:
+        value = getattr(section, name)
+        _require(value >= least, f"{name} must be at least {least}, got {value}")
+
+
+def _shares(section: object, *names: str) -> None:
+    for name in names:
+        value = getattr(section, name)
+        _require(0 <= value <= 1, f"{name} must lie in [0, 1], got {value}")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoreConfig:
     """Where tables and checkpoints live."""
@@ -102,8 +114,8 @@ class CorpusConfig:
             all(s > 0 for s in self.splits.values()) and shares <= 1 + 1e-9,
             f"splits must be positive shares that add up to 1 at most, got {dict(self.splits)}",
         )
-        _require(self.slices_per_part >= 1, "slices_per_part must be at least 1")
-        _require(0 <= self.max_rejected_share <= 1, "max_rejected_share must lie in [0, 1]")
+        _at_least(1, self, "slices_per_part")
+        _shares(self, "max_rejected_share")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,6 +169,12 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Check what can be checked without the other sections."""
         _require(self.crop % 8 == 0 and self.crop > 0, f"crop must be a multiple of 8: {self.crop}")
+        _at_least(1, self, "steps", "batch", "num_workers", "checkpoint_every")
+        _at_least(0, self, "seed", "max_failures")
+        _shares(self, "positive_patch_share", "positive_slice_share")
+        _require(
+            self.learning_rate > 0, f"learning_rate must be positive, got {self.learning_rate}"
+        )
         _require(
             self.batch % self.num_workers == 0,
             f"batch={self.batch} must be a multiple of num_workers={self.num_workers}",
@@ -166,8 +184,6 @@ class ModelConfig:
             not self.pseudo_labelled or 0 < self.labelled_share < 1,
             f"labelled_share must lie between 0 and 1, got {self.labelled_share}",
         )
-        for name in ("steps", "batch", "num_workers", "checkpoint_every"):
-            _require(getattr(self, name) >= 1, f"{name} must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -215,6 +231,10 @@ class PredictConfig:
     batch: int = 8
     """Slices of one forward pass."""
 
+    def __post_init__(self) -> None:
+        """Check that there is someone to predict."""
+        _at_least(1, self, "actors", "batch")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateConfig:
@@ -242,6 +262,8 @@ class EvaluateConfig:
         """Check that an interval can be made."""
         _require(self.resamples >= 100, f"resamples={self.resamples}: an interval needs 100")
         _require(len(self.models) > 0, "models must name at least one model")
+        _at_least(1, self, "actors")
+        _at_least(0, self, "seed", "gallery")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -256,10 +278,14 @@ class PhantomConfig:
     labelled: bool = True
     """Write labels.csv and the masks; without them the site is an unlabelled source."""
 
-    positive_share: float = 0.5
     num_slices: int = 20
     matrix: int = 256
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check that there is something to write."""
+        _at_least(1, self, "num_exams", "num_slices", "matrix")
+        _at_least(0, self, "seed")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -38,7 +38,7 @@ def rank_slices(
         QualityError: A probability is no number, or the teacher says the same for all.
 
     >>> rank_slices(np.array([0.1, 0.9, 0.5], np.float32), np.array(["a", "b", "c"]),
-    ...             top_percent=34).positive
+    ...             top_percent=34.0).positive
     array([False,  True, False])
     """
     if not np.isfinite(p).all():

@@ -32,7 +32,7 @@ def to_input(
         window: (low, high) HU.
         size: Side of the grid in pixels; 0 keeps the slice's own, padded to the stride 8.
 
-    >>> to_input(np.full((16, 16), 60, np.float32), window=(-40, 160), size=8)[0, 0]
+    >>> int(to_input(np.full((16, 16), 60, np.float32), window=(-40.0, 160.0), size=8)[0, 0])
     32768
     """
     low, high = window

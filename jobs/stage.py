@@ -50,7 +50,8 @@ def arguments_of(stage: str, arguments: Sequence[str] | None) -> argparse.Namesp
         if stage != "ingest"
         else "write key and pseudonym of every object here",
     )
-    return parser.parse_args(arguments)
+    # Overrides may stand after options: --only teacher models.teacher.steps=200.
+    return parser.parse_intermixed_args(arguments)
 
 
 def settings_of(options: argparse.Namespace) -> Settings:

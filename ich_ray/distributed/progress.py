@@ -1,6 +1,7 @@
 """Progress bars on standard error, also for work that runs in another process."""
 
 import contextlib
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -14,8 +15,6 @@ POLL_S = 0.5
 @contextlib.contextmanager
 def bar(what: str, *, total: int, unit: str, first: int = 0) -> Iterator[tqdm]:
     """Show a bar; a line every few seconds where standard error is no terminal."""
-    import sys
-
     slow = not sys.stderr.isatty()
     with tqdm(
         desc=what,

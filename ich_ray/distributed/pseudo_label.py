@@ -100,6 +100,8 @@ def pseudo_label(run: Session, name: str) -> PseudoLabelSummary:
         teacher=lineage.teacher.identity,
     )
     rows = _rank_rows(run.store, tasks, tables, rank)
+    # Predictions that were there before have not asked for it.
+    run.ensure_ray()
     parts = [
         Part(row["path"], row["size"], row["rows"])
         for row in ray.data.from_items(rows, override_num_blocks=len(rows))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+import ray.data
 import ray.exceptions
 
 from ich_ray.config import ClusterConfig, InputConfig, Settings
@@ -46,6 +47,7 @@ class Session:
         if not ray.is_initialized():
             _start(self.settings.cluster)
             self.started = True
+        configure_data()
 
     def corpus(self, name: str) -> Corpus:
         """Open a corpus, and refuse one whose pseudonyms have another key."""
@@ -220,7 +222,7 @@ def fingerprint(**content: Any) -> str:
     return content_hash(content)
 
 
-def check_fits(*, what: str, processes: int, cpus: float, gpus: float) -> None:
+def check_fits(*, what: str, processes: int, cpus: int, gpus: float) -> None:
     """Refuse a pool that could never be placed, instead of waiting for ever.
 
     One CPU stays for whoever feeds the pool.
@@ -234,6 +236,18 @@ def check_fits(*, what: str, processes: int, cpus: float, gpus: float) -> None:
             )
 
 
+def configure_data() -> None:
+    """Set what every stage wants of Ray Data in this process."""
+    context = ray.data.DataContext.get_current()
+    # Else our own errors arrive as text within Ray's.
+    context.raise_original_map_exception = True
+    # One bar a stage is ours; Ray Data's own lines go to its log folder.
+    context.enable_progress_bars = False
+    context.issue_detectors_config.detectors = []
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+
+
 def _start(config: ClusterConfig) -> None:
     """Call ray.init with what a stage needs set explicitly."""
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
@@ -241,8 +255,6 @@ def _start(config: ClusterConfig) -> None:
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    # One line a stage is ours; Ray Data's own go to its log folder.
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
     own = config.address == "local"
     here: dict[str, Any] = {
         "num_cpus": config.num_cpus,

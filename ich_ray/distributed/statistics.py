@@ -146,14 +146,13 @@ def intensity_levels(item: Slice) -> UInt16[np.ndarray, "rows columns"]:
     """Return 1 + HU for pixels between 0 HU and the brightest bleed, 0 for all others."""
     hu = np.floor(hounsfield(item))
     inside = (hu >= 0) & (hu < BRIGHTEST_BLEED_HU)
-    levels: UInt16[np.ndarray, "rows columns"] = np.where(inside, hu + 1, 0).astype(np.uint16)
-    return levels
+    return np.where(inside, hu + 1, 0).astype(np.uint16)
 
 
 def reference_of(item: Slice) -> Bool[np.ndarray, "rows columns"]:
     """Return where the reference marks a bleed of any type."""
     assert item.mask is not None, item.key
-    return (item.mask > 0) & (item.mask != IGNORED)
+    return np.asarray((item.mask > 0) & (item.mask != IGNORED), dtype=np.bool_)
 
 
 def _statistics(

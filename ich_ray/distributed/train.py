@@ -27,7 +27,7 @@ from ich_ray.distributed.session import (
     check_fits,
     code_revision,
 )
-from ich_ray.errors import QualityError, SurroundingsError
+from ich_ray.errors import ConfigError, IchRayError, QualityError, SurroundingsError
 from ich_ray.learning.epoch import Training, Worker, make_optimizer, train_steps
 from ich_ray.learning.patchfcn import PatchFCN, placed
 from ich_ray.learning.state import (
@@ -46,6 +46,7 @@ from ich_ray.storage.checkpoints import (
 )
 from ich_ray.storage.corpus import index_table
 from ich_ray.storage.objects import Store
+from ich_ray.windows import side_of
 
 CURVE_POINTS = 60
 """Points of the loss curve that a model's record keeps."""
@@ -98,9 +99,11 @@ def plan_train(run: Session, name: str) -> TrainPlan:
 
     Raises:
         ConfigError: A corpus, a pseudo-label table or a model that it needs does not exist yet.
+            Or `input.size` is 0, and the slices differ in size.
         QualityError: No labelled slice holds a positive pixel.
     """
     model = model_lineage(run, name)
+    _check_grid(run, model)
     slices, positive = _count(run, name, tuple(source.selection for source in model.sources))
     return TrainPlan(name, model, slices, positive)
 
@@ -173,15 +176,21 @@ def _fit(job: _Job) -> None:
     try:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
-        if "FloatingPointError" in str(error):
-            raise QualityError(
-                f"model {job.name}: {_last_line(error)}; lower its learning_rate"
-            ) from error
-        raise SurroundingsError(
-            f"model {job.name}: its workers failed more than max_failures="
-            f"{config.max_failures} times ({_last_line(error)}); the same command continues "
-            "from the last checkpoint"
-        ) from error
+        raise _reason(job, error) from error
+
+
+def _reason(job: _Job, error: ray.train.TrainingFailedError) -> IchRayError:
+    """Say what ended the run: what a worker named, or that workers died."""
+    for failure in getattr(error, "worker_failures", {}).values():
+        if isinstance(failure, IchRayError):
+            return type(failure)(f"model {job.name}: {failure}")
+        if isinstance(failure, FloatingPointError):
+            return QualityError(f"model {job.name}: {failure}; lower its learning_rate")
+    return SurroundingsError(
+        f"model {job.name}: its workers failed more than max_failures="
+        f"{job.config.max_failures} times ({_last_line(error)}); the same command continues "
+        "from the last checkpoint"
+    )
 
 
 def _checkpoint_folder(job: _Job) -> tuple[pyarrow.fs.FileSystem | None, str]:
@@ -315,6 +324,22 @@ def _count(run: Session, name: str, labelled: tuple[Selection, ...]) -> tuple[in
             "check the corpus's labels and masks with ich-ray ingest --dry-run"
         )
     return slices, positive
+
+
+def _check_grid(run: Session, model: ModelLineage) -> None:
+    """Refuse slices of several sizes before a worker meets them."""
+    size = run.settings.input.size
+    sides: set[int] = set()
+    for source in () if size else model.sources + model.pseudo_sources:
+        index = index_table(run.store, source.selection.corpus)
+        shapes = zip(index["rows"].to_pylist(), index["columns"].to_pylist(), strict=True)
+        mine = (source.selection.holds(patient) for patient in index["patient"].to_pylist())
+        sides |= {side_of(shape, size=0) for shape, here in zip(shapes, mine, strict=True) if here}
+    if len(sides) > 1:
+        raise ConfigError(
+            f"the slices that a model learns from have grids of {sorted(sides)} pixels; "
+            "set input.size, one grid for the whole run"
+        )
 
 
 def _summary(record: Mapping[str, Any], *, up_to_date: bool) -> TrainSummary:

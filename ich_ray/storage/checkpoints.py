@@ -21,7 +21,8 @@ RECORD = "model.json"
 
 def encode_tensors(tensors: Mapping[str, np.ndarray]) -> bytes:
     """Return tensors as the bytes of a safetensors file, equal bytes for equal tensors."""
-    return save({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)})
+    # Not ascontiguousarray, which makes a counter of no axes an array of one.
+    return save({name: np.asarray(tensors[name], order="C") for name in sorted(tensors)})
 
 
 def decode_tensors(data: bytes, *, name: str) -> dict[str, np.ndarray]:

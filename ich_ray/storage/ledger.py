@@ -6,7 +6,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from ich_ray.errors import Reason
+from ich_ray.errors import QualityError, Reason
 from ich_ray.storage.corpus import ledger_url
 from ich_ray.storage.objects import Store
 from ich_ray.storage.tables import Table, open_table, read_rows
@@ -62,3 +62,30 @@ def counts(entries: Iterable[Entry]) -> dict[Reason, list[str]]:
         if entry.outcome == "rejected" and entry.reason is not None:
             found.setdefault(Reason(entry.reason), []).append(entry.source)
     return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0])))
+
+
+def check_rejected(name: str, entries: Iterable[Entry], *, num_objects: int, limit: float) -> None:
+    """Fail if too large a share of a source's new objects was rejected.
+
+    Args:
+        name: Of the corpus.
+        entries: Of the new objects; labels without an object do not count.
+        num_objects: New objects of the source.
+        limit: Share of them that may be rejected.
+
+    Raises:
+        QualityError: More were.
+    """
+    reasons = counts(entries)
+    reasons.pop(Reason.MISSING, None)
+    rejected = sum(len(sources) for sources in reasons.values())
+    if num_objects and rejected > limit * num_objects:
+        found = "; ".join(
+            f"{len(sources)} {reason.value} (e.g. {', '.join(sorted(sources)[:3])})"
+            for reason, sources in reasons.items()
+        )
+        raise QualityError(
+            f"corpus {name}: {rejected} of {num_objects} new objects were rejected, more "
+            f"than max_rejected_share={limit:g}: {found}. Nothing was committed. Find the objects "
+            "by --private-map FILE; repair or remove them, or raise max_rejected_share"
+        )

@@ -2,9 +2,9 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +13,11 @@ from jaxtyping import UInt8
 from ich_ray.errors import InvalidExam, Reason, SurroundingsError
 from ich_ray.exam import Slice
 from ich_ray.identity import Pseudonyms
+from ich_ray.ingest_plan import Planned, Truth
 from ich_ray.storage import corpus, dicom
 from ich_ray.storage.corpora.ct_ich import CtIch
 from ich_ray.storage.corpora.folder import Folder
-from ich_ray.storage.corpora.layout import Layout, Truth, with_truth
+from ich_ray.storage.corpora.layout import Layout, with_truth
 from ich_ray.storage.corpora.rsna import Rsna
 from ich_ray.storage.ledger import Entry
 from ich_ray.storage.objects import Store, is_local, join
@@ -25,24 +26,6 @@ from ich_ray.storage.tables import Part, write_groups
 LAYOUTS: dict[str, Layout] = {"rsna": Rsna(), "ct_ich": CtIch(), "folder": Folder()}
 
 Mask = UInt8[np.ndarray, "rows columns"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Planned:
-    """One object that a part will read; all but the key and the URL is pseudonymous."""
-
-    key: str
-    url: str
-    source: str
-    etag: str
-    size: int
-    role: Literal["slice", "mask"]
-    patient: str
-    exam: str
-    slice: str
-    """Of a mask: the pseudonym of the mask object itself, or of its slice."""
-
-    truth: Truth = field(default_factory=Truth)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import ray
@@ -9,6 +10,7 @@ import s3fs
 
 from ich_ray.distributed.local_store import S3Address, local_s3, server_binary
 from ich_ray.storage.objects import Store
+from tests.cluster.tiny_experiment import run_all
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +53,11 @@ def s3_store(s3_address: S3Address | None) -> Store:
     bucket = s3fs.S3FileSystem(endpoint_url=s3_address.endpoint_url)
     bucket.call_s3("create_bucket", Bucket="ich")
     return Store("s3://ich/run", s3_address.endpoint_url, max_attempts=3)
+
+
+@pytest.fixture(scope="session")
+def finished(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a whole tiny experiment; copy it before changing anything."""
+    root = tmp_path_factory.mktemp("finished")
+    run_all(root)
+    return root

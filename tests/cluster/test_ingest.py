@@ -92,10 +92,15 @@ def test_a_source_becomes_a_corpus_and_a_second_run_does_nothing(
     settings = settings_of(str(source), store)
     plan = plan_ingest(settings, "c", NAMES)
     assert (plan.new_objects, plan.known_objects) == (11, 0)
+    assert plan.line().startswith("ingest c: 11 new objects (")
+    assert plan.line().endswith(" MB) in about 3 parts; 0 known")
     assert not Path(store.root).exists()
     summary = run(settings, private_map=tmp_path / "map.csv")
     assert (summary.version, summary.accepted_slices, summary.parts) == (0, 9, 3)
     assert summary.rejected == {}
+    assert summary.line().startswith(
+        "ingest c: 9 slices, 1 masks, 9 labels, 0 duplicates, rejected: none; 11 new objects in 3 "
+    )
     rows = rows_of(store)
     assert [row["index"] for row in rows] == [0, 1, 2] * 3
     assert [row["label"] for row in rows].count(True) == 1
@@ -113,7 +118,7 @@ def test_a_source_becomes_a_corpus_and_a_second_run_does_nothing(
     again = ingest(settings, "c", pseudonyms=NAMES, ensure_ray=no_ray)
     assert again.up_to_date
     assert again.version == 0
-    assert again.line() == "c: nothing new, version 0"
+    assert again.line() == "ingest c: up to date, version 0"
 
 
 def test_nothing_of_a_patient_is_written(source: Path, store: Store) -> None:
@@ -171,6 +176,10 @@ def test_every_object_ends_in_the_ledger_with_its_reason(source: Path, store: St
         "truncated_pixels": 1,
     }
     assert (summary.duplicates, summary.accepted_slices) == (1, 9)
+    assert (
+        "9 slices, 1 masks, 9 labels, 1 duplicates, rejected: 1 missing, 1 no_rescale, 1 not_ct, "
+        "1 not_dicom, 1 truncated_pixels; 16 new objects"
+    ) in summary.line()
     _, entries = ledger.read_ledger(store, "c")
     assert Counter(entry.outcome for entry in entries) == {
         "accepted": 11,

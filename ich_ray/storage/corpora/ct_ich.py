@@ -12,7 +12,8 @@ from PIL import Image
 from ich_ray.errors import InvalidExam, Reason
 from ich_ray.exam import Geometry, Kind, Slice
 from ich_ray.identity import Pseudonyms
-from ich_ray.storage.corpora.layout import Place, Role, Truth, add, flag, label_rows, subtypes_of
+from ich_ray.ingest_plan import Truth
+from ich_ray.storage.corpora.layout import Place, Role, add, flag, label_rows, subtypes_of
 
 LABELS = ("hemorrhage_diagnosis.csv", "hemorrhage_diagnosis_raw_ct.csv")
 THICKNESS_MM = 5.0

@@ -8,11 +8,11 @@ from jaxtyping import UInt8
 
 from ich_ray.exam import HEMORRHAGE_TYPES, Kind, Slice
 from ich_ray.identity import Pseudonyms
+from ich_ray.ingest_plan import Truth
 from ich_ray.storage import dicom
 from ich_ray.storage.corpora.layout import (
     Place,
     Role,
-    Truth,
     add,
     flag,
     label_rows,

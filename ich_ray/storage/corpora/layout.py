@@ -5,7 +5,7 @@ import dataclasses
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -13,11 +13,10 @@ from jaxtyping import UInt8
 from ich_ray.errors import ConfigError
 from ich_ray.exam import HEMORRHAGE_TYPES, Kind, Slice
 from ich_ray.identity import Pseudonyms
+from ich_ray.ingest_plan import Subtypes, Truth
 
 Role = Literal["slice", "mask", "labels", "manifest", "object", "unknown"]
 """`object`: a slice or a mask, as its header says. `manifest`: known, and not needed."""
-
-Subtypes = tuple[bool, bool, bool, bool, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +28,7 @@ class Place:
     slice: str
 
 
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """What a table of labels says of a slice."""
-
-    label: bool | None = None
-    subtypes: Subtypes | None = None
-
-
+@runtime_checkable
 class Layout(Protocol):
     """One public layout of objects; the decisions of it, none of the reading."""
 

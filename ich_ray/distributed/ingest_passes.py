@@ -1,0 +1,188 @@
+"""The two passes of an ingest over Ray: headers of objects, then parts of the corpus."""
+
+import json
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.util.annotations import RayDeprecationWarning
+
+from ich_ray.errors import ConfigError, InvalidExam, Reason, SurroundingsError
+from ich_ray.ingest_plan import Planned, Truth, part_name
+from ich_ray.storage import corpus
+from ich_ray.storage.ledger import Entry
+from ich_ray.storage.objects import ListedObject
+from ich_ray.storage.part_writer import Finished, PartWriter
+from ich_ray.storage.source import Source
+
+HEADERS_PER_BLOCK = 200
+BYTES_PER_SLICE = 1_500_000
+"""Memory that a worker needs for each slice of a part, at most (512 x 512, 16 bits)."""
+
+WORKER_BYTES = 400_000_000
+"""Memory of a worker process before it holds any slice."""
+
+WORKER_DEATHS = 4
+"""A part whose worker dies more often than this fails the ingest: a file may kill its decoder."""
+
+_HEADERS = pa.schema(
+    [
+        ("index", pa.int64()),
+        ("url", pa.string()),
+        ("size", pa.int64()),
+        ("source", pa.string()),
+    ]
+)
+_FACTS = pa.schema(
+    [
+        ("index", pa.int64()),
+        ("role", pa.string()),
+        ("patient", pa.string()),
+        ("exam", pa.string()),
+        ("slice", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+_PART = pa.schema([("name", pa.string()), ("objects", pa.string())])
+
+
+def read_headers(
+    source: Source, items: Sequence[ListedObject], tell: Callable[[str], None]
+) -> tuple[list[Planned], list[Entry]]:
+    """Place objects by their headers; return those to read, and the rows of those that are not."""
+    blocks = [
+        pa.Table.from_pylist(
+            [
+                {
+                    "index": index,
+                    "url": items[index].url,
+                    "size": items[index].size,
+                    "source": source.names[items[index].key],
+                }
+                for index in range(start, min(start + HEADERS_PER_BLOCK, len(items)))
+            ],
+            schema=_HEADERS,
+        )
+        for start in range(0, len(items), HEADERS_PER_BLOCK)
+    ]
+    placed: list[Planned] = []
+    refused: list[Entry] = []
+    for facts in _mapped(blocks, partial(_facts, writer=source.part_writer), num_slices=1):
+        for row in facts.to_pylist():
+            item = items[row["index"]]
+            if row["reason"] is not None:
+                refused.append(source.entry(item, "object", Reason(row["reason"])))
+                continue
+            placed.append(
+                source.placed(item, row["role"], row["patient"], row["exam"], row["slice"])
+            )
+        tell(f"{source.corpus}: headers of {len(placed) + len(refused)} of {len(items)} objects")
+    return placed, refused
+
+
+def write_parts(
+    source: Source, parts: Sequence[Sequence[Planned]], tell: Callable[[str], None]
+) -> Iterator[Finished]:
+    """Write parts that no table names yet; one that was written before is not written again."""
+    blocks = [
+        pa.Table.from_pylist(
+            [
+                {
+                    "name": part_name(
+                        objects,
+                        schema_version=corpus.SCHEMA_VERSION,
+                        layout=source.config.layout,
+                        key_fingerprint=source.pseudonyms.fingerprint,
+                    ),
+                    "objects": json.dumps([asdict(item) for item in objects]),
+                }
+            ],
+            schema=_PART,
+        )
+        for objects in parts
+    ]
+    largest = max((len(objects) for objects in parts), default=0)
+    done = 0
+    for batch in _mapped(blocks, partial(_written, writer=source.part_writer), num_slices=largest):
+        for text in batch["finished"].to_pylist():
+            done += 1
+            tell(f"{source.corpus}: part {done} of {len(parts)}")
+            yield Finished.from_json(text)
+
+
+def _facts(batch: pa.Table, *, writer: PartWriter) -> pa.Table:
+    rows = []
+    for row in batch.to_pylist():
+        facts: dict[str, Any] = {"index": row["index"]}
+        try:
+            header = writer.header(row["url"], row["size"], row["source"])
+            facts |= {
+                "role": header.role,
+                "patient": header.patient,
+                "exam": header.exam,
+                "slice": header.slice,
+            }
+        except InvalidExam as refusal:
+            facts["reason"] = refusal.reason.value
+        rows.append(facts)
+    return pa.Table.from_pylist(rows, schema=_FACTS)
+
+
+def _written(batch: pa.Table, *, writer: PartWriter) -> pa.Table:
+    finished = [
+        writer.write(row["name"], [_planned_from(tree) for tree in json.loads(row["objects"])])
+        for row in batch.to_pylist()
+    ]
+    return pa.table({"finished": [item.to_json() for item in finished]})
+
+
+def _planned_from(tree: dict[str, Any]) -> Planned:
+    label, subtypes = tree["truth"]["label"], tree["truth"]["subtypes"]
+    truth = Truth(label, None if subtypes is None else tuple(subtypes))
+    return Planned(**{**tree, "truth": truth})
+
+
+def _mapped(
+    blocks: Sequence[pa.Table], function: Callable[[pa.Table], pa.Table], *, num_slices: int
+) -> Iterator[pa.Table]:
+    """Map a function over blocks, one task a block: keys travel through Ray, pixels never."""
+    if not blocks:
+        return
+    # Declared, since a task that the system kills for its memory is tried again for ever; and
+    # never more than the cluster has, since such a task would wait for ever.
+    most = int(ray.cluster_resources().get("memory", 0) // 2)
+    memory = min(WORKER_BYTES + num_slices * BYTES_PER_SLICE, most)
+    with warnings.catch_warnings():
+        # Ray tries a task whose worker died again for ever; a file that kills its decoder would
+        # never end. 2.60 bounds that by this argument only, and announces to rename it.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        results = ray.data.from_arrow(list(blocks)).map_batches(
+            function,
+            batch_size=None,
+            batch_format="pyarrow",
+            zero_copy_batch=True,
+            num_cpus=1,
+            memory=memory,
+            max_retries=WORKER_DEATHS,
+        )
+    try:
+        yield from results.iter_batches(batch_size=None, batch_format="pyarrow")
+    except ray.exceptions.RayTaskError as error:
+        raise _cause(error) from error
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+        raise SurroundingsError(
+            f"the worker of one part died {WORKER_DEATHS + 1} times: out of memory, or a file that "
+            "kills its decoder; lower slices_per_part to find it, or add memory, then run again"
+        ) from error
+
+
+def _cause(error: ray.exceptions.RayTaskError) -> BaseException:
+    """Return our own error from within Ray's, if it was one: callers want the plain class."""
+    for kind in (ConfigError, SurroundingsError):
+        if isinstance(error.cause, kind):
+            return kind(str(error.cause))
+    return error

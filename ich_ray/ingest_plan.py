@@ -1,0 +1,118 @@
+"""What becomes of the objects of a source: which count, and which are read together."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ich_ray.identity import content_hash
+
+Subtypes = tuple[bool, bool, bool, bool, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What a table of labels says of a slice."""
+
+    label: bool | None = None
+    subtypes: Subtypes | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Planned:
+    """One object that a part will read; all but the key and the URL is pseudonymous."""
+
+    key: str
+    url: str
+    source: str
+    etag: str
+    size: int
+    role: Literal["slice", "mask"]
+    patient: str
+    exam: str
+    slice: str
+    """Of a mask: the pseudonym of the mask object itself, or of its slice."""
+
+    truth: Truth = field(default_factory=Truth)
+
+
+def first_by_key(
+    objects: Iterable[Planned], *, known: Collection[tuple[str, str | None]]
+) -> tuple[list[Planned], list[Planned]]:
+    """Divide objects into those to read, in the order of their keys, and the duplicates.
+
+    Args:
+        objects: The new ones of a source, of any order.
+        known: (role, slice) of what the corpus holds: whatever repeats it is a duplicate.
+    """
+    seen = set(known)
+    first: list[Planned] = []
+    duplicates: list[Planned] = []
+    for item in sorted(objects, key=lambda item: item.key):
+        # A mask of CT-ICH has the name of its slice, a segmentation its own.
+        place = (item.role, item.slice)
+        (duplicates if place in seen else first).append(item)
+        seen.add(place)
+    return first, duplicates
+
+
+def parts_by_patient(objects: Iterable[Planned], *, slices_per_part: int) -> list[list[Planned]]:
+    """Divide objects into parts by patient, never a patient over two.
+
+    A part holds at most `slices_per_part` slices, unless its only patient has more.
+    """
+    by_patient: dict[str, list[Planned]] = {}
+    for item in objects:
+        by_patient.setdefault(item.patient, []).append(item)
+    parts: list[list[Planned]] = []
+    room = 0
+    for patient in sorted(by_patient):
+        slices = sum(item.role == "slice" for item in by_patient[patient])
+        if not parts or slices > room:
+            parts.append([])
+            room = slices_per_part
+        parts[-1].extend(by_patient[patient])
+        room -= slices
+    return parts
+
+
+def part_name(
+    objects: Sequence[Planned], *, schema_version: str, layout: str, key_fingerprint: str
+) -> str:
+    """Return the name of a part: the hash of what decides its bytes, whatever the order."""
+    return content_hash(
+        {
+            "schema": schema_version,
+            "layout": layout,
+            "key": key_fingerprint,
+            "objects": sorted(
+                [item.source, item.etag, item.truth.label, list(item.truth.subtypes or ())]
+                for item in objects
+            ),
+        }
+    )
+
+
+def labels_without_object(
+    expected_keys: Mapping[str, str], *, slices: Collection[str], keys: Collection[str]
+) -> list[str]:
+    """Return the keys of labelled slices that a source does not hold.
+
+    Where no label at all finds its slice, none is missing: they are the labels of another
+    folder, such as those of the training slices beside the test's.
+
+    Args:
+        expected_keys: Slice of a label -> the key that its object would have.
+        slices: Those that were found.
+        keys: Of all objects of the source.
+    """
+    absent = [key for name, key in expected_keys.items() if name not in slices and key not in keys]
+    return [] if len(absent) == len(expected_keys) else absent
+
+
+def truth_changed(now: Truth, *, label: bool | None, subtypes: Sequence[bool] | None) -> bool:
+    """Tell whether a slice's row in the corpus disagrees with what the labels say now."""
+    if now.label is None:
+        # The corpus may know a label from a mask; a row that vanished from the labels is a change.
+        return subtypes is not None
+    there = None if subtypes is None else tuple(subtypes)
+    return (label, there) != (now.label, now.subtypes)

@@ -1,0 +1,129 @@
+import contextlib
+import json
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import ray
+
+import ich_ray.distributed.train as stage
+from ich_ray.distributed.lineage import finished_pseudo_labels, trained_model
+from ich_ray.distributed.pseudo_label import pseudo_label
+from ich_ray.distributed.train import train
+from tests.cluster.tiny_experiment import opened, rows_of
+
+PATIENCE_S = 90
+
+
+def workers_of(name: str) -> list[psutil.Process]:
+    """Return the processes of this cluster whose actors have this name."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if " ".join(process.cmdline()).startswith(name):
+                found.append(process)
+    return found
+
+
+@contextlib.contextmanager
+def killed_once(name: str, *, when: Callable[[psutil.Process], bool]) -> Iterator[list[int]]:
+    """Kill one process of this name as soon as a condition holds; yields whom it killed."""
+    killed: list[int] = []
+    over = threading.Event()
+
+    def kill() -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not killed and not over.wait(0.005) and time.monotonic() < deadline:
+            for process in workers_of(name):
+                if when(process):
+                    process.send_signal(signal.SIGKILL)
+                    killed.append(process.pid)
+                    break
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        over.set()
+        thread.join()
+
+
+def recording_board() -> Any:
+    """Start an actor that keeps every step that a run reports, also those that it repeats."""
+
+    # Within the function: a worker cannot import the module of a test.
+    class RecordingBoard:
+        def __init__(self) -> None:
+            self.steps: list[int] = []
+
+        def put(self, step: int, loss: float) -> None:
+            self.steps.append(step)
+
+        def seen(self) -> list[int]:
+            return self.steps
+
+    return ray.remote(num_cpus=0)(RecordingBoard).remote()
+
+
+def test_a_killed_training_worker_costs_the_steps_since_its_checkpoint_and_nothing_else(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = recording_board()
+
+    @contextlib.contextmanager
+    def watched(what: str, *, total: int) -> Iterator[Any]:
+        yield board
+
+    def has_checkpoint(_: psutil.Process) -> bool:
+        snapshots = root.glob("store/checkpoints/teacher/*/checkpoint_manager_snapshot.json")
+        return any("checkpoint_2" in path.read_text() for path in snapshots)
+
+    monkeypatch.setattr(stage, "watched", watched)
+    root = tmp_path / "disturbed"
+    shutil.copytree(finished / "store", root / "store")
+    shutil.rmtree(root / "store" / "models")
+    shutil.rmtree(root / "store" / "checkpoints")
+    with opened(finished) as run:
+        undisturbed = trained_model(run, "teacher").record
+    # How often it is saved does not decide what a model learns.
+    with (
+        opened(root, "models.teacher.checkpoint_every=3") as run,
+        killed_once("ray::RayTrainWorker", when=has_checkpoint) as killed,
+    ):
+        summary = train(run, "teacher")
+        record = trained_model(run, "teacher").record
+    steps = ray.get(board.seen.remote())
+    assert killed
+    assert steps.count(1) == 1
+    assert len(steps) > len(set(steps))
+    assert summary.steps == max(steps) == 12
+    assert record["model"] == undisturbed["model"]
+    assert json.dumps(record["curve"]) == json.dumps(undisturbed["curve"])
+
+
+def test_a_killed_actor_of_the_pool_changes_no_pseudo_label(finished: Path, tmp_path: Path) -> None:
+    root = tmp_path / "disturbed"
+    shutil.copytree(finished / "store", root / "store")
+    shutil.rmtree(root / "store" / "predictions")
+    shutil.rmtree(root / "store" / "pseudo_labels")
+
+    def predicts(process: psutil.Process) -> bool:
+        return ".submit" in " ".join(process.cmdline())
+
+    with (
+        opened(root) as run,
+        killed_once("ray::MapWorker(MapBatches(PartPredictor))", when=predicts) as killed,
+    ):
+        pseudo_label(run, "pool")
+        rows = rows_of(run, finished_pseudo_labels(run, "pool").table)
+    with opened(finished) as run:
+        undisturbed = rows_of(run, finished_pseudo_labels(run, "pool").table)
+    assert killed
+    assert rows == undisturbed

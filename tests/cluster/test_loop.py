@@ -1,0 +1,234 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+from ich_ray.distributed.ingest import ingest
+from ich_ray.distributed.lineage import (
+    TrainedModel,
+    finished_pseudo_labels,
+    model_lineage,
+    trained_model,
+)
+from ich_ray.distributed.predict import predict, prediction_task
+from ich_ray.distributed.session import Session, select
+from ich_ray.errors import ConfigError
+from ich_ray.exam import Slice
+from ich_ray.learning.patchfcn import PatchFCN
+from ich_ray.storage.checkpoints import save_model
+from ich_ray.storage.corpus import index_table, ledger_url, read_exams
+from ich_ray.storage.objects import Store
+from ich_ray.storage.predictions import decode_map
+from ich_ray.storage.tables import open_table
+from ich_ray.windows import preprocessing_id
+from tests.cluster.tiny_experiment import files_under, opened, rows_of, run_all
+from tests.local.dicom_objects import ct_slice, to_bytes
+
+METRICS = ("exam_auc", "dsc", "pixel_ap")
+
+
+def report_of(root: Path) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((root / "report" / "report.json").read_text())
+    return report
+
+
+def predictions_of(run: Session, model: str, selection: str) -> list[dict[str, Any]]:
+    task = prediction_task(run, trained_model(run, model), select(run, [selection])[0])
+    return rows_of(run, open_table(run.store, task.url))
+
+
+def test_every_table_has_the_columns_that_the_stages_agreed_upon(finished: Path) -> None:
+    with opened(finished) as run:
+        corpus = run.corpus("a").table
+        ledger = open_table(run.store, ledger_url(run.store, "a"))
+        labels = finished_pseudo_labels(run, "pool").table
+        (selection,) = select(run, ["c"])
+        task = prediction_task(run, trained_model(run, "teacher"), selection)
+        predictions = open_table(run.store, task.url)
+    assert ledger is not None
+    assert labels is not None
+    assert predictions is not None
+    assert {
+        *("exam", "slice", "patient", "series", "position_mm", "spacing_mm", "thickness_mm"),
+        *("tilt_deg", "rows", "columns", "pixels", "codec", "checksum", "slope", "intercept"),
+        *("kind", "label", "subtypes", "mask", "source", "etag"),
+    } <= set(corpus.schema.names)
+    assert {"source", "etag", "size", "outcome", "reason", "exam", "slice", "part"} <= set(
+        ledger.schema.names
+    )
+    assert {
+        *("exam", "slice", "p", "map", "map_kind", "rows", "columns", "model", "preprocessing"),
+    } <= set(predictions.schema.names)
+    assert {"exam", "slice", "label", "mask", "teacher", "rank", "cut"} <= set(labels.schema.names)
+    for table in (corpus, ledger, labels, predictions):
+        assert {"schema_version", "code_revision", "stage"} <= set(table.properties)
+
+
+def test_pseudo_labels_name_their_teacher_and_the_top_percent_are_positive(finished: Path) -> None:
+    with opened(finished) as run:
+        rows = rows_of(run, finished_pseudo_labels(run, "pool").table)
+        teacher = trained_model(run, "teacher").identity
+    assert {row["teacher"] for row in rows} == {teacher}
+    assert len(rows) == 64
+    positive = [row for row in rows if row["label"]]
+    assert len(positive) == round(64 * 10 / 100)
+    assert min(row["p"] for row in positive) >= max(row["p"] for row in rows if not row["label"])
+    assert sorted(row["rank"] for row in rows) == list(range(64))
+    assert all((row["mask"] is not None) == row["label"] for row in rows)
+    assert all(set(row["mask"]) <= {0, 1, 255} for row in positive)
+
+
+@pytest.mark.parametrize(
+    ("model", "selection"),
+    [("teacher", "a:tune"), ("student", "a:tune"), ("teacher", "c"), ("student", "c")],
+)
+def test_predictions_cover_every_slice_once(finished: Path, model: str, selection: str) -> None:
+    with opened(finished) as run:
+        (selected,) = select(run, [selection])
+        index = index_table(run.store, selected.corpus).to_pylist()
+        slices = sorted(row["slice"] for row in index if selected.holds(row["patient"]))
+        predicted = [row["slice"] for row in predictions_of(run, model, selection)]
+    assert len(slices) > 8
+    assert predicted == slices
+
+
+def test_the_student_starts_from_its_teacher_and_learns_from_its_labels(finished: Path) -> None:
+    with opened(finished) as run:
+        student, teacher = trained_model(run, "student"), trained_model(run, "teacher")
+        labels = finished_pseudo_labels(run, "pool")
+    assert student.record["inputs"]["start"] == teacher.identity
+    assert student.record["inputs"]["pseudo_labels"] == [labels.url.rsplit("/", 1)[1]]
+    assert student.identity != teacher.identity
+
+
+def test_the_report_holds_every_figure_with_its_interval(finished: Path) -> None:
+    report = report_of(finished)
+    names = {"baseline", "semi_supervised", "intensity_threshold", "empty_masks"}
+    assert set(report["models"]) == names
+    for name in names:
+        for metric in METRICS:
+            figure = report["models"][name][metric]
+            assert figure["low"] <= figure["estimate"] <= figure["high"], (name, metric)
+    difference = report["differences"]["semi_supervised_minus_baseline"]
+    for metric in METRICS:
+        found = difference[metric]
+        student, teacher = (report["models"][m][metric] for m in ("semi_supervised", "baseline"))
+        assert found["estimate"] == pytest.approx(student["estimate"] - teacher["estimate"])
+        assert 0 < found["p"] <= 1
+    assert report["models"]["empty_masks"]["exam_auc"]["estimate"] == 0.5
+    assert report["models"]["empty_masks"]["dsc"]["estimate"] == 0.0
+
+
+def test_a_second_run_does_nothing_and_gives_the_same_report(finished: Path) -> None:
+    stored, report = files_under(finished / "store"), files_under(finished / "report")
+    shutil.rmtree(finished / "report")
+    summaries = run_all(finished)
+    assert [summary.up_to_date for summary in summaries] == [True] * 10
+    assert files_under(finished / "store") == stored
+    assert files_under(finished / "report") == report
+
+
+def levels_of(row: dict[str, Any]) -> np.ndarray:
+    """Bring a stored map to the slice's size with torch, and quantise it."""
+    logits = torch.from_numpy(decode_map(row).astype(np.float32))
+    size = (row["rows"], row["columns"])
+    full = torch.nn.functional.interpolate(logits[None, None], size, mode="bilinear")[0, 0]
+    return np.rint((full.numpy() + 16) * 2048).astype(np.int64).ravel()
+
+
+def expected_figures(run: Session, model: str, threshold: float) -> dict[str, float]:
+    """Compute a model's figures with scikit-learn from all pixels of all test slices."""
+    files = run.corpus("c").files
+    exams = [exam for url in files for exam in read_exams(run.store, url)]
+    rows = {row["slice"]: row for row in predictions_of(run, model, "c")}
+    labels = [any(item.label for item in exam) for exam in exams]
+    scores = [max(rows[item.key]["p"] for item in exam) for exam in exams]
+    slices = [item for exam in exams for item in exam]
+    levels = np.concatenate([levels_of(rows[item.key]) for item in slices])
+    truth = np.concatenate([reference_of(item) for item in slices])
+    assert len(truth) == 64 * 64 * 64
+    cut = np.rint((np.log(threshold / (1 - threshold)) + 16) * 2048)
+    return {
+        "exam_auc": roc_auc_score(labels, scores),
+        "dsc": f1_score(truth, levels >= cut),
+        "pixel_ap": average_precision_score(truth, levels),
+    }
+
+
+def reference_of(item: Slice) -> np.ndarray:
+    assert item.mask is not None
+    return np.asarray(item.mask.ravel() > 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "model"), [("baseline", "teacher"), ("semi_supervised", "student")]
+)
+def test_the_figures_are_those_of_scikit_learn(finished: Path, name: str, model: str) -> None:
+    reported = report_of(finished)["models"][name]
+    with opened(finished) as run:
+        expected = expected_figures(run, model, reported["pixel_threshold"])
+    found = {metric: reported[metric]["estimate"] for metric in METRICS}
+    assert found["exam_auc"] == pytest.approx(expected["exam_auc"], abs=1e-12)
+    # Another up-sampler rounds a few of 262,144 pixels to the neighbouring level.
+    assert found["dsc"] == pytest.approx(expected["dsc"], rel=1e-3)
+    assert found["pixel_ap"] == pytest.approx(expected["pixel_ap"], rel=1e-3)
+
+
+def test_an_object_store_gives_the_same_rows_as_a_folder(finished: Path, s3_store: Store) -> None:
+    there = [
+        'store.root="s3://ich/loop"',
+        f'store.endpoint_url="{s3_store.endpoint_url}"',
+        "store.max_attempts=3",
+    ]
+    with opened(finished) as run:
+        local = rows_of(run, run.corpus("b").table), predictions_of(run, "teacher", "b")
+        model = trained_model(run, "teacher")
+    with opened(finished, *there) as run:
+        for name in ("a", "b"):
+            ingest(run.settings, name, pseudonyms=run.pseudonyms, ensure_ray=run.ensure_ray)
+        with pytest.raises(ConfigError, match=r"teacher has not been trained.*ich-ray train"):
+            trained_model(run, "teacher")
+        for name in ("weights.safetensors", "model.json"):
+            url = f"{model_lineage(run, 'teacher').url}/{name}"
+            run.store.write_bytes(url, Path(model.url, name).read_bytes())
+        predict(run, prediction_task(run, trained_model(run, "teacher"), select(run, ["b"])[0]))
+        remote = rows_of(run, run.corpus("b").table), predictions_of(run, "teacher", "b")
+    assert remote == local
+
+
+def untrained(run: Session) -> TrainedModel:
+    record = {
+        "network": "drn_d_narrow",
+        "in_channels": 3,
+        "crop": 64,
+        "preprocessing": preprocessing_id(run.settings.input),
+    }
+    network = PatchFCN("drn_d_narrow", in_channels=3).state_dict()
+    tensors = {name: value.numpy() for name, value in network.items()}
+    url = run.store.url("untrained")
+    record["model"] = save_model(run.store, url, tensors, record)
+    return TrainedModel(name="untrained", url=url, record=record)
+
+
+def predict_an_exam_of_two_sizes(root: Path) -> None:
+    folder = root / "dicom" / "b"
+    folder.mkdir(parents=True)
+    wider = ct_slice(2, Columns=16, PixelData=np.arange(8 * 16, dtype="<i2").tobytes())
+    for number, image in enumerate((ct_slice(1), wider)):
+        (folder / f"{number}.dcm").write_bytes(to_bytes(image))
+    with opened(root, "input.size=0") as run:
+        ingest(run.settings, "b", pseudonyms=run.pseudonyms, ensure_ray=run.ensure_ray)
+        predict(run, prediction_task(run, untrained(run), select(run, ["b"])[0]))
+
+
+def test_what_a_worker_names_arrives_without_the_wrapping_of_ray(
+    ray_cluster: None, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=r"slices of 8 and of 16 pixels; set input") as raised:
+        predict_an_exam_of_two_sizes(tmp_path)
+    assert type(raised.value) is ConfigError
