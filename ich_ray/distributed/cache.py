@@ -19,6 +19,7 @@ from jaxtyping import UInt8
 from ich_ray.config import InputConfig
 from ich_ray.distributed.inputs import neighbour_rows, on_grid
 from ich_ray.distributed.session import Selection, fingerprint
+from ich_ray.errors import ConfigError
 from ich_ray.exam import IGNORED, Slice
 from ich_ray.learning.epoch import Worker
 from ich_ray.learning.sampling import SlicePool, SliceStack
@@ -70,7 +71,14 @@ def open_pool(
         if i % worker.world == worker.rank and not piece.exists():
             _make_piece(source, url, piece)
     barrier()
-    return _map([piece for piece in folders if (piece / "images.npy").exists()])
+    filled = [piece for piece in folders if (piece / "images.npy").exists()]
+    if not filled:
+        names = ", ".join(sorted({source.selection.corpus.name for source in sources}))
+        raise ConfigError(
+            f"the selections of {names} hold no slice of any patient; give their split a larger "
+            "share, or ingest more exams"
+        )
+    return _map(filled)
 
 
 def _piece_name(source: PoolSource, url: str) -> str:

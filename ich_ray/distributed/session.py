@@ -74,7 +74,10 @@ def session(
     try:
         yield run
     except ray.exceptions.RayError as error:
-        raise _cause(error) from error
+        found = _cause(error)
+        if found is error:
+            raise
+        raise found from error
     finally:
         if run.started:
             ray.shutdown()
@@ -84,8 +87,9 @@ def _cause(error: BaseException) -> BaseException:
     """Find what a person can act on in an error of Ray's; a bug in a task stays as it is."""
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, IchRayError):
-            return type(seen)(*seen.args)
+        # Ray's own wrapper is a subclass of what it wraps: look inside it first.
+        if isinstance(seen, IchRayError) and not isinstance(seen, ray.exceptions.RayError):
+            return seen
         inner = getattr(seen, "cause", None)
         seen = inner if isinstance(inner, BaseException) else seen.__cause__
     if isinstance(error, ray.exceptions.RayTaskError):
