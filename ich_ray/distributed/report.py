@@ -2,30 +2,31 @@
 
 import json
 import os
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from ich_ray import roc
-from ich_ray.config import EvaluateConfig
-from ich_ray.distributed.evaluate import EMPTY, Evaluation, evaluate, evaluation_identity
+from ich_ray.distributed.evaluate import (
+    EMPTY,
+    Evaluation,
+    evaluate,
+    evaluate_config,
+    evaluation_identity,
+)
 from ich_ray.distributed.lineage import (
     finished_pseudo_labels,
     trained_model,
 )
-from ich_ray.distributed.predict import prediction_task
-from ich_ray.distributed.session import Selection, Session, code_revision, fingerprint, select
-from ich_ray.distributed.statistics import THRESHOLD, reference_of
-from ich_ray.exam import Slice
-from ich_ray.overlap import probability_of_level, quantise_logits
+from ich_ray.distributed.report_facts import corpora, ledger_counts
+from ich_ray.distributed.report_gallery import gallery
+from ich_ray.distributed.session import Session, code_revision, fingerprint, select
+from ich_ray.distributed.statistics import THRESHOLD
+from ich_ray.overlap import probability_of_level
 from ich_ray.reporting.contents import (
-    CorpusFacts,
-    GallerySlice,
     ModelResult,
     NamedDifference,
     PseudoLabels,
@@ -34,11 +35,8 @@ from ich_ray.reporting.contents import (
 )
 from ich_ray.reporting.report import write_report
 from ich_ray.settings import resolved
-from ich_ray.storage.corpus import hounsfield, index_table, ledger_url, read_exams
 from ich_ray.storage.objects import join
-from ich_ray.storage.predictions import decode_map
-from ich_ray.storage.tables import open_table, read_rows
-from ich_ray.windows import upsample
+from ich_ray.storage.tables import read_rows
 
 TITLES = {
     "baseline": "Teacher (baseline)",
@@ -46,7 +44,6 @@ TITLES = {
     THRESHOLD: "Plain intensity threshold",
     EMPTY: "Empty masks",
 }
-BRAIN_WINDOW = (0.0, 80.0)
 FILES = ("report.json", "index.html")
 
 
@@ -75,15 +72,15 @@ class ReportSummary:
 
 def plan_report(run: Session) -> dict[str, Any]:
     """Return what --dry-run shows; touches nothing."""
-    identity = evaluation_identity(run)
+    config, identity = evaluate_config(run), evaluation_identity(run)
     folder = run.store.url("evaluations", fingerprint(**identity))
     return {
         "stage": "evaluate",
         "up_to_date": run.store.exists(join(folder, FILES[0])),
         "models": identity["models"],
-        "test_slices_at_most": sum(s.corpus.num_rows for s in select(run, _config(run).test)),
-        "resamples": _config(run).resamples,
-        "writes": _config(run).report,
+        "test_slices_at_most": sum(s.corpus.num_rows for s in select(run, config.test)),
+        "resamples": config.resamples,
+        "writes": config.report,
     }
 
 
@@ -91,7 +88,7 @@ def make_report(run: Session) -> ReportSummary:
     """Compare the models and write the report; a finished comparison is only copied."""
     identity = evaluation_identity(run)
     folder = run.store.url("evaluations", fingerprint(**identity))
-    local = Path(_config(run).report)
+    local = Path(evaluate_config(run).report)
     kept = [join(folder, name) for name in FILES]
     up_to_date = all(run.store.exists(url) for url in kept)
     if up_to_date:
@@ -109,11 +106,6 @@ def make_report(run: Session) -> ReportSummary:
     return ReportSummary(str(local / FILES[1]), shown, up_to_date)
 
 
-def _config(run: Session) -> EvaluateConfig:
-    assert run.settings.evaluate is not None
-    return run.settings.evaluate
-
-
 def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
@@ -122,7 +114,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _report(run: Session, found: Evaluation, identity: str) -> Report:
-    config = _config(run)
+    config = evaluate_config(run)
     records = {name: trained_model(run, model) for name, model in config.models.items()}
     return Report(
         title="Intracranial hemorrhage on head CT: teacher and student",
@@ -134,9 +126,9 @@ def _report(run: Session, found: Evaluation, identity: str) -> Report:
             for (a, b), metrics in found.differences.items()
         ),
         pseudo_labels=_pseudo_labels(run),
-        gallery=tuple(_gallery(run, found)),
-        corpora=tuple(_corpora(run)),
-        ledger={name: _ledger(run, name) for name in run.settings.corpora},
+        gallery=tuple(gallery(run, found)),
+        corpora=tuple(corpora(run)),
+        ledger={name: ledger_counts(run, name) for name in run.settings.corpora},
         training={
             name: [(int(step), float(loss)) for step, loss in model.record["curve"]]
             for name, model in records.items()
@@ -198,7 +190,7 @@ def _pseudo_labels(run: Session) -> PseudoLabels | None:
     """Describe the first pseudo-labels that a compared model learned from."""
     used = [
         pool
-        for model in _config(run).models.values()
+        for model in evaluate_config(run).models.values()
         for pool in run.settings.models[model].pseudo_labelled
     ]
     if not used:
@@ -218,131 +210,8 @@ def _pseudo_labels(run: Session) -> PseudoLabels | None:
     )
 
 
-def _gallery(run: Session, found: Evaluation) -> list[GallerySlice]:
-    """Choose exams evenly over the positive ones, by score, and the highest negative ones."""
-    config = _config(run)
-    scores = found.predicted[found.names[-1]].scores
-    order = np.argsort(-scores, kind="stable")
-    positive = [found.exam_keys[i] for i in order if found.exams.labels[i]]
-    negative = [found.exam_keys[i] for i in order if not found.exams.labels[i]]
-    count = min(len(positive), max(1, config.gallery * 3 // 4))
-    chosen = [positive[i] for i in np.linspace(0, len(positive) - 1, count).round().astype(int)]
-    chosen += negative[: config.gallery - count]
-    wanted = {exam: found.shown_slices[exam] for exam in chosen}
-    shown: dict[str, GallerySlice] = {}
-    for selection in select(run, config.test):
-        shown |= _of_selection(run, found, selection, wanted)
-    return [shown[exam] for exam in chosen if exam in shown]
-
-
-def _of_selection(
-    run: Session, found: Evaluation, selection: Selection, wanted: Mapping[str, str]
-) -> dict[str, GallerySlice]:
-    rows = {
-        name: _prediction_rows(run, selection, model, set(wanted.values()))
-        for name, model in _config(run).models.items()
-    }
-    index = index_table(run.store, selection.corpus)
-    here = index.filter(pa.compute.is_in(index["slice"], pa.array(list(wanted.values()))))
-    patients = set(here["patient"].to_pylist())
-    shown = {}
-    for url in sorted(set(here["file"].to_pylist())):
-        for exam in read_exams(run.store, url, splits=patients.__contains__):
-            for item in exam:
-                if wanted.get(item.exam) == item.key and item.mask is not None:
-                    shown[item.exam] = _gallery_slice(run, found, item, rows)
-    return shown
-
-
-def _prediction_rows(
-    run: Session, selection: Selection, model: str, keys: set[str]
-) -> dict[str, Mapping[str, Any]]:
-    task = prediction_task(run, trained_model(run, model), selection)
-    table = open_table(run.store, task.url)
-    assert table is not None, task.url
-    rows = read_rows(run.store, table)
-    chosen = rows.filter(pa.compute.is_in(rows["slice"], pa.array(sorted(keys))))
-    return {row["slice"]: row for row in chosen.to_pylist()}
-
-
-def _gallery_slice(
-    run: Session,
-    found: Evaluation,
-    item: Slice,
-    rows: Mapping[str, Mapping[str, Mapping[str, Any]]],
-) -> GallerySlice:
-    height, width = item.stored.shape
-    masks = {}
-    for name, of_slice in rows.items():
-        logits = decode_map(of_slice[item.key])
-        full = upsample(logits, rows=height, columns=width, size=run.settings.input.size)
-        masks[name] = quantise_logits(full) >= found.predicted[name].level
-    low, high = BRAIN_WINDOW
-    brain = np.clip((hounsfield(item) - low) / (high - low), 0, 1)
-    reference = reference_of(item)
-    return GallerySlice(
-        exam=item.exam,
-        slice=item.key,
-        image=np.rint(brain * 255).astype(np.uint8),
-        reference=reference,
-        predictions=masks,
-        p={name: float(of_slice[item.key]["p"]) for name, of_slice in rows.items()},
-        caption=f"exam {item.exam[:8]}, {'bleed' if reference.any() else 'no bleed'}",
-    )
-
-
-def _corpora(run: Session) -> list[CorpusFacts]:
-    config = _config(run)
-    used = [run.settings.models[model] for model in config.models.values()]
-    roles: dict[str, tuple[str, ...]] = {
-        "labelled": tuple(dict.fromkeys(name for model in used for name in model.labelled)),
-        "unlabelled": tuple(
-            dict.fromkeys(
-                name
-                for model in used
-                for pool in model.pseudo_labelled
-                for name in run.settings.pseudo_labels[pool].unlabelled
-            )
-        ),
-        "tuning": config.tuning,
-        "test": config.test,
-    }
-    return [
-        _facts(run, selection, name, role)
-        for role, names in roles.items()
-        for name, selection in zip(names, select(run, names), strict=True)
-    ]
-
-
-def _facts(run: Session, selection: Selection, name: str, role: str) -> CorpusFacts:
-    index = index_table(run.store, selection.corpus).select(["patient", "exam", "label"])
-    rows = [row for row in index.to_pylist() if selection.holds(row["patient"])]
-    hidden = role == "unlabelled"
-    return CorpusFacts(
-        name=name,
-        role=role,
-        exams=len({row["exam"] for row in rows}),
-        positive_exams=None if hidden else len({row["exam"] for row in rows if row["label"]}),
-        slices=len(rows),
-        positive_slices=None if hidden else sum(bool(row["label"]) for row in rows),
-        kind=selection.corpus.kind,
-        version=selection.corpus.version,
-    )
-
-
-def _ledger(run: Session, name: str) -> dict[str, int]:
-    """Count the input objects of a corpus by what became of them."""
-    table = open_table(run.store, ledger_url(run.store, name))
-    assert table is not None, name
-    counts: Counter[str] = Counter()
-    for row in read_rows(run.store, table, ["role", "outcome", "reason"]).to_pylist():
-        what = f"{row['outcome']} {row['role'] or 'object'}"
-        counts[f"{what} ({row['reason']})" if row["reason"] else what] += 1
-    return dict(sorted(counts.items()))
-
-
 def _methods(run: Session, found: Evaluation) -> tuple[str, ...]:
-    config = _config(run)
+    config = evaluate_config(run)
     patients = len(found.exams.strata)
     where = f"the tuning corpus ({', '.join(config.tuning)})" if config.tuning else "p = 0.5"
     return (

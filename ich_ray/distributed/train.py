@@ -98,8 +98,8 @@ def plan_train(run: Session, name: str) -> TrainPlan:
     """Find what a model is trained from, and whether it has been; touches nothing.
 
     Raises:
-        ConfigError: A corpus, a pseudo-label table or a model that it needs does not exist yet.
-            Or `input.size` is 0, and the slices differ in size.
+        ConfigError: A corpus, a pseudo-label table or a model that it needs does not exist yet, or
+            `input.size` is 0 and the slices differ in size.
         QualityError: No labelled slice holds a positive pixel.
     """
     model = model_lineage(run, name)

@@ -18,6 +18,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
 from ich_ray.errors import SurroundingsError
+from ich_ray.identity import content_hash
 from ich_ray.storage.objects import Store, join
 
 PROPERTIES = "ich_ray"
@@ -159,6 +160,25 @@ def commit(  # noqa: PLR0913  (a table, its schema, and what the one commit carr
         f"{COMMIT_ATTEMPTS} commits to {table_url} met commits of others; "
         "run the same command again when they are done"
     )
+
+
+def commit_once(
+    store: Store,
+    table_url: str,
+    *,
+    schema: pa.Schema,
+    parts: Sequence[Part],
+    properties: Mapping[str, str],
+) -> Table:
+    """Commit a table that is made whole: the same parts again are the same version."""
+    kept = sorted((part for part in parts if part.rows), key=lambda part: part.path)
+    transaction = content_hash({"parts": [part.path for part in kept]})
+    commit(
+        store, table_url, schema=schema, parts=kept, properties=properties, transaction=transaction
+    )
+    table = open_table(store, table_url)
+    assert table is not None, table_url
+    return table
 
 
 def open_table(store: Store, table_url: str, version: int | None = None) -> Table | None:

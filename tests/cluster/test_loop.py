@@ -5,27 +5,26 @@ from typing import Any
 
 import numpy as np
 import pytest
+import ray.data
 import torch
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from ich_ray.distributed.ingest import ingest
+from ich_ray.distributed.inputs import channels_of
 from ich_ray.distributed.lineage import (
-    TrainedModel,
     finished_pseudo_labels,
     model_lineage,
     trained_model,
 )
 from ich_ray.distributed.predict import predict, prediction_task
 from ich_ray.distributed.session import Session, select
+from ich_ray.distributed.train import plan_train
 from ich_ray.errors import ConfigError
 from ich_ray.exam import Slice
-from ich_ray.learning.patchfcn import PatchFCN
-from ich_ray.storage.checkpoints import save_model
 from ich_ray.storage.corpus import index_table, ledger_url, read_exams
 from ich_ray.storage.objects import Store
 from ich_ray.storage.predictions import decode_map
 from ich_ray.storage.tables import open_table
-from ich_ray.windows import preprocessing_id
 from tests.cluster.tiny_experiment import files_under, opened, rows_of, run_all
 from tests.local.dicom_objects import ct_slice, to_bytes
 
@@ -201,34 +200,38 @@ def test_an_object_store_gives_the_same_rows_as_a_folder(finished: Path, s3_stor
     assert remote == local
 
 
-def untrained(run: Session) -> TrainedModel:
-    record = {
-        "network": "drn_d_narrow",
-        "in_channels": 3,
-        "crop": 64,
-        "preprocessing": preprocessing_id(run.settings.input),
-    }
-    network = PatchFCN("drn_d_narrow", in_channels=3).state_dict()
-    tensors = {name: value.numpy() for name, value in network.items()}
-    url = run.store.url("untrained")
-    record["model"] = save_model(run.store, url, tensors, record)
-    return TrainedModel(name="untrained", url=url, record=record)
-
-
-def predict_an_exam_of_two_sizes(root: Path) -> None:
-    folder = root / "dicom" / "b"
-    folder.mkdir(parents=True)
+def ingest_an_exam_of_two_sizes(run: Session, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
     wider = ct_slice(2, Columns=16, PixelData=np.arange(8 * 16, dtype="<i2").tobytes())
     for number, image in enumerate((ct_slice(1), wider)):
         (folder / f"{number}.dcm").write_bytes(to_bytes(image))
+    ingest(run.settings, "b", pseudonyms=run.pseudonyms, ensure_ray=run.ensure_ray)
+
+
+def read_an_exam_of_two_sizes_in_a_worker(root: Path) -> None:
     with opened(root, "input.size=0") as run:
-        ingest(run.settings, "b", pseudonyms=run.pseudonyms, ensure_ray=run.ensure_ray)
-        predict(run, prediction_task(run, untrained(run), select(run, ["b"])[0]))
+        ingest_an_exam_of_two_sizes(run, root / "dicom" / "b")
+        store, config = run.store, run.settings.input
+
+        # Within the function: a worker cannot import the module of a test.
+        def prepare(batch: dict[str, Any]) -> dict[str, list[int]]:
+            exams = [exam for url in batch["url"] for exam in read_exams(store, str(url))]
+            return {"slices": [len(channels_of(exam, config)) for exam in exams]}
+
+        urls = [{"url": url} for url in run.corpus("b").files]
+        ray.data.from_items(urls).map_batches(prepare, batch_size=1).materialize()
 
 
-def test_what_a_worker_names_arrives_without_the_wrapping_of_ray(
-    ray_cluster: None, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_a_worker_names_arrives_without_the_wrapping_of_ray(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"slices of 8 and of 16 pixels; set input") as raised:
-        predict_an_exam_of_two_sizes(tmp_path)
+        read_an_exam_of_two_sizes_in_a_worker(tmp_path)
     assert type(raised.value) is ConfigError
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_training_on_slices_of_two_sizes_is_refused_before_it_starts(tmp_path: Path) -> None:
+    with opened(tmp_path, "input.size=0", 'models.teacher.labelled=["b"]') as run:
+        ingest_an_exam_of_two_sizes(run, tmp_path / "dicom" / "b")
+        with pytest.raises(ConfigError, match=r"grids of \[8, 16\] pixels; set input\.size"):
+            plan_train(run, "teacher")
