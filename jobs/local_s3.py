@@ -12,8 +12,11 @@ from jobs.stage import guarded
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Start the server, make the bucket, run the command with its keys, stop the server."""
-    folder, bucket, dashes, *command = sys.argv[1:] if arguments is None else arguments
-    assert dashes == "--", "usage: python -m jobs.local_s3 FOLDER BUCKET -- COMMAND ..."
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if len(given) < 4 or given[2] != "--":
+        sys.stderr.write("usage: python -m jobs.local_s3 FOLDER BUCKET -- COMMAND ...\n")
+        return 2
+    folder, bucket, _, *command = given
 
     def inside() -> int:
         with local_s3(Path(folder)) as server:

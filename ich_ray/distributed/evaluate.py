@@ -23,7 +23,7 @@ from ich_ray.comparison import (
     resampled,
 )
 from ich_ray.config import EvaluateConfig
-from ich_ray.distributed.lineage import TrainedModel, trained_model
+from ich_ray.distributed.lineage import TrainedModel, refuse_shared_patients, trained_model
 from ich_ray.distributed.predict import predict, prediction_task
 from ich_ray.distributed.progress import bar
 from ich_ray.distributed.session import Selection, Session, select
@@ -87,10 +87,13 @@ def evaluate(run: Session) -> Evaluation:
     """Compare the models of the evaluate section on its test selections.
 
     Raises:
-        QualityError: The test exams hold one class only, or no reference mask.
+        QualityError: A test patient is among the labelled, or the test exams hold one class only,
+            or no reference mask.
     """
     config = evaluate_config(run)
     models = {name: trained_model(run, model) for name, model in config.models.items()}
+    known = {f"models.{m}.labelled": run.settings.models[m].labelled for m in run.settings.models}
+    refuse_shared_patients(run, known, "evaluate.test", config.test)
     test = select(run, config.test)
     levels = _levels(run, models, select(run, config.tuning))
     found = _statistics(run, models, test, threshold=True)

@@ -5,14 +5,14 @@ and corpora. So a stage that is run again finds its own output, and any change o
 it leads to another place: nothing is ever overwritten.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ich_ray.config import ModelConfig
 from ich_ray.distributed.cache import PoolSource
 from ich_ray.distributed.session import Selection, Session, fingerprint, select
-from ich_ray.errors import ConfigError
+from ich_ray.errors import ConfigError, QualityError
 from ich_ray.settings import resolved
 from ich_ray.storage.checkpoints import load_record
 from ich_ray.storage.corpus import index_table
@@ -182,6 +182,30 @@ def patients_of(run: Session, selections: tuple[Selection, ...]) -> set[str]:
         for patient in index_table(run.store, selection.corpus)["patient"].unique().to_pylist()
         if selection.holds(patient)
     }
+
+
+def refuse_shared_patients(
+    run: Session, known: Mapping[str, Sequence[str]], where: str, names: Sequence[str]
+) -> None:
+    """No patient on two sides of a comparison.
+
+    Args:
+        run: Opens the selections.
+        known: Setting -> the selections that it names.
+        where: The setting whose patients must be none of theirs.
+        names: The selections that it names.
+
+    Raises:
+        QualityError: Some are; the message says how many, and where.
+    """
+    patients = patients_of(run, select(run, names))
+    for other, selections in known.items():
+        shared = patients & patients_of(run, select(run, selections))
+        if shared:
+            raise QualityError(
+                f"{len(shared)} patients of {other} are also in {where}: "
+                "the comparison would be worthless; give them disjoint splits of the corpus"
+            )
 
 
 def _deciding(config: ModelConfig) -> dict[str, Any]:

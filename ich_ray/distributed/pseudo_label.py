@@ -12,12 +12,11 @@ import ray.data
 from ich_ray.config import PseudoLabelConfig
 from ich_ray.distributed.lineage import (
     PseudoLabelLineage,
-    patients_of,
     pseudo_label_lineage,
+    refuse_shared_patients,
 )
 from ich_ray.distributed.predict import PredictionTask, predict, prediction_task
 from ich_ray.distributed.session import Session, code_revision, select
-from ich_ray.errors import QualityError
 from ich_ray.ranker import rank_slices, ternary_mask
 from ich_ray.settings import resolved
 from ich_ray.storage.corpus import index_table
@@ -76,7 +75,7 @@ def pseudo_label(run: Session, name: str) -> PseudoLabelSummary:
     lineage = pseudo_label_lineage(run, name)
     if lineage.table is not None:
         return _summary(name, lineage, lineage.table, up_to_date=True)
-    _refuse_known_patients(run, name, lineage)
+    _refuse_known_patients(run, name)
     config = run.settings.pseudo_labels[name]
     tasks = [prediction_task(run, lineage.teacher, s) for s in lineage.selections]
     tables = [predict(run, task) for task in tasks]
@@ -207,20 +206,14 @@ def _top_percent(run: Session, config: PseudoLabelConfig) -> float:
     return 100 * float(np.mean(labels))
 
 
-def _refuse_known_patients(run: Session, name: str, lineage: PseudoLabelLineage) -> None:
+def _refuse_known_patients(run: Session, name: str) -> None:
     """No patient on two sides: every labelled, tuning or test patient leaves the pool."""
-    pool = patients_of(run, lineage.selections)
     known = {f"models.{m}.labelled": c.labelled for m, c in run.settings.models.items()}
     if run.settings.evaluate is not None:
         known["evaluate.test"] = run.settings.evaluate.test
         known["evaluate.tuning"] = run.settings.evaluate.tuning
-    for where, names in known.items():
-        shared = pool & patients_of(run, select(run, names))
-        if shared:
-            raise QualityError(
-                f"{len(shared)} patients of {where} are also in pseudo_labels.{name}.unlabelled: "
-                "the comparison would be worthless; give them disjoint splits of the corpus"
-            )
+    unlabelled = run.settings.pseudo_labels[name].unlabelled
+    refuse_shared_patients(run, known, f"pseudo_labels.{name}.unlabelled", unlabelled)
 
 
 def _commit(

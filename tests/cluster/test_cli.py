@@ -150,6 +150,18 @@ def test_patients_on_two_sides_fail_the_gate_of_pseudo_labels(
     )
 
 
+def test_a_labelled_patient_among_the_test_patients_fails_the_gate_of_evaluation(
+    root: Path, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(
+        capsys,
+        *("evaluate", settings, 'evaluate.test=["a"]'),
+        code=4,
+        match=r"patients of models\.teacher\.labelled are also in evaluate\.test",
+        folder=root,
+    )
+
+
 def test_a_store_that_refuses_the_keys_is_no_empty_store(
     root: Path,
     settings: str,
