@@ -8,8 +8,6 @@ import pyarrow as pa
 from jaxtyping import Float16, UInt8
 
 from ich_ray.errors import ConfigError
-from ich_ray.storage.objects import Store
-from ich_ray.storage.tables import Table, open_table, read_rows
 
 MAP_KIND = "logits-f16-stride8-1"
 MASK_CODEC = "raw-u8-1"
@@ -78,20 +76,3 @@ def encode_mask(mask: UInt8[np.ndarray, "side side2"]) -> bytes:
 def decode_mask(data: bytes, *, side: int) -> UInt8[np.ndarray, "side side2"]:
     """Return the mask of a row of a pseudo-label table."""
     return np.frombuffer(data, np.uint8).reshape(side, side)
-
-
-def require_table(store: Store, url: str, *, what: str, command: str) -> Table:
-    """Return a table that an earlier stage has committed.
-
-    Raises:
-        ConfigError: There is none; the message names the command that makes it.
-    """
-    table = open_table(store, url)
-    if table is None:
-        raise ConfigError(f"{what} does not exist yet at {url}; run {command} first")
-    return table
-
-
-def read_labels(store: Store, table: Table) -> dict[str, dict[str, Any]]:
-    """Return the rows of a pseudo-label table by slice."""
-    return {row["slice"]: row for row in read_rows(store, table).to_pylist()}

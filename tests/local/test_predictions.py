@@ -1,7 +1,5 @@
 """Maps and masks pass through a table bit by bit, and say of which kind they are."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,14 +8,12 @@ from hypothesis.extra import numpy as arrays
 
 from ich_ray.errors import ConfigError
 from ich_ray.exam import IGNORED
-from ich_ray.storage.objects import Store
 from ich_ray.storage.predictions import (
     MAP_KIND,
     decode_map,
     decode_mask,
     encode_map,
     encode_mask,
-    require_table,
 )
 
 few = settings(max_examples=30)
@@ -61,9 +57,3 @@ def test_a_map_of_another_kind_is_refused() -> None:
 )
 def test_a_mask_comes_back_as_it_was(mask: np.ndarray) -> None:
     np.testing.assert_array_equal(decode_mask(encode_mask(mask), side=len(mask)), mask)
-
-
-def test_a_table_that_is_not_there_names_the_command_that_makes_it(tmp_path: Path) -> None:
-    store = Store(str(tmp_path))
-    with pytest.raises(ConfigError, match=r"the pool does not exist yet at .* run ich-ray x first"):
-        require_table(store, store.url("t"), what="the pool", command="ich-ray x")
