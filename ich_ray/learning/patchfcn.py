@@ -43,12 +43,11 @@ class PatchFCN(nn.Module):
         )
         self.patch = nn.Linear(2 * width + 1, 1)
         initialise(self.patch_features)
-        # The trunk's rule would draw the one output from N(0, sqrt 2): thousands of steps go into
-        # unlearning it. Start from "few pixels bleed", as detectors do (Lin et al., ICCV 2017).
+        # The trunk's rule would draw the one output from N(0, sqrt 2), far from "few pixels bleed",
+        # which is where detectors start (Lin et al., ICCV 2017).
         nn.init.normal_(self.pixel.weight, 0, 0.01)
         nn.init.constant_(_bias(self.pixel), PRIOR_LOGIT)
-        # The strongest pixel is evidence of its own: dense labels teach the pixel branch in a
-        # tenth of the steps that patch labels alone need.
+        # The strongest pixel is evidence of its own, and dense labels teach it sooner.
         nn.init.normal_(self.patch.weight, 0, 0.01)
         nn.init.constant_(_bias(self.patch), -PRIOR_LOGIT / 2)
         with torch.no_grad():
