@@ -91,6 +91,19 @@ def differences(
     }
 
 
+def exam_score(slice_probabilities: Sequence[float], *, slices: int) -> float:
+    """Return an exam's score: the mean of its highest slice probabilities.
+
+    Args:
+        slice_probabilities: Of all slices of the exam, of which there is at least one.
+        slices: How many of them count; 1 is the maximum, as in Lin & Yuh.
+
+    >>> exam_score([0.25, 1.0, 0.5], slices=2)
+    0.75
+    """
+    return float(np.mean(sorted(slice_probabilities, reverse=True)[:slices]))
+
+
 def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     """Return which differences are reported: each later model minus each earlier one.
 

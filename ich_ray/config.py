@@ -249,6 +249,9 @@ class EvaluateConfig:
     tuning: tuple[str, ...] = ()
     """Selections on which the pixel threshold of each model is fixed; empty: p = 0.5."""
 
+    exam_score_slices: int = 1
+    """An exam's score is the mean of this many highest slice probabilities; 1 is the maximum."""
+
     resamples: int = 2_000
     seed: int = 0
     actors: int = 2
@@ -262,7 +265,7 @@ class EvaluateConfig:
         """Check that an interval can be made."""
         _require(self.resamples >= 100, f"resamples={self.resamples}: an interval needs 100")
         _require(len(self.models) > 0, "models must name at least one model")
-        _at_least(1, self, "actors")
+        _at_least(1, self, "actors", "exam_score_slices")
         _at_least(0, self, "seed", "gallery")
 
 

@@ -177,6 +177,7 @@ def _statistics(
             predictions={name: table.files for name, table in tables.items()},
             grid=run.settings.input.size,
             threshold=threshold,
+            score_slices=evaluate_config(run).exam_score_slices,
         )
         run.ensure_ray()
         urls = [{"url": url} for url in selection.corpus.files]

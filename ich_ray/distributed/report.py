@@ -214,9 +214,14 @@ def _methods(run: Session, found: Evaluation) -> tuple[str, ...]:
     config = evaluate_config(run)
     patients = len(found.exams.strata)
     where = f"the tuning corpus ({', '.join(config.tuning)})" if config.tuning else "p = 0.5"
+    highest = (
+        "highest probability of its slices"
+        if config.exam_score_slices == 1
+        else f"mean of its {config.exam_score_slices} highest slice probabilities"
+    )
     return (
-        f"Exams: {len(found.exams.labels)} of {patients} patients; an exam's score is the highest "
-        "probability of its slices, its truth whether any slice bleeds.",
+        f"Exams: {len(found.exams.labels)} of {patients} patients; an exam's score is the "
+        f"{highest}, its truth whether any slice bleeds.",
         f"Intervals: 95 % percentile intervals over {config.resamples} resamples of patients, "
         "stratified by whether they bleed; all models see the same resamples, so differences are "
         "paired. p is two-sided, from the share of resampled differences beyond zero.",

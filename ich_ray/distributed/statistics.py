@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, UInt16
 
+from ich_ray.comparison import exam_score
 from ich_ray.distributed.session import Selection
 from ich_ray.exam import IGNORED, Slice
 from ich_ray.overlap import SliceHistogram, merge, quantise_logits, slice_histogram
@@ -33,7 +34,7 @@ class ExamStatistics:
     model: str
     label: bool
     score: float
-    """Highest slice probability."""
+    """Mean of the highest slice probabilities."""
 
     pixels: SliceHistogram
     """Of slices with a reference mask."""
@@ -94,6 +95,9 @@ class StatisticsOfPart:
     threshold: bool
     """Whether the plain intensity threshold is evaluated beside the models."""
 
+    score_slices: int
+    """`evaluate.exam_score_slices`."""
+
     def __call__(self, batch: Mapping[str, np.ndarray]) -> Iterator[dict[str, list[Any]]]:
         """Yield one row an exam and model."""
         for url in batch["url"]:
@@ -135,11 +139,13 @@ class StatisticsOfPart:
                 full = upsample(decode_map(row), rows=rows, columns=columns, size=self.grid)
                 levels[item.key] = quantise_logits(full)
         scores = {item.key: float(of_slice[item.key]["p"]) for item in exam}
-        return _statistics(name, exam, levels, scores)
+        score = exam_score(list(scores.values()), slices=self.score_slices)
+        return _statistics(name, exam, levels, scores, score)
 
     def _of_threshold(self, exam: list[Slice]) -> ExamStatistics:
         levels = {item.key: intensity_levels(item) for item in exam if item.mask is not None}
-        return _statistics(THRESHOLD, exam, levels, dict.fromkeys((s.key for s in exam), 0.0))
+        # The driver counts its pixels instead, once the band is known.
+        return _statistics(THRESHOLD, exam, levels, dict.fromkeys((s.key for s in exam), 0.0), 0.0)
 
 
 def intensity_levels(item: Slice) -> UInt16[np.ndarray, "rows columns"]:
@@ -160,6 +166,7 @@ def _statistics(
     exam: list[Slice],
     levels: Mapping[str, UInt16[np.ndarray, "rows columns"]],
     scores: Mapping[str, float],
+    score: float,
 ) -> ExamStatistics:
     histograms, positive, area = [], [], {}
     for item in exam:
@@ -177,7 +184,7 @@ def _statistics(
         patient=exam[0].patient,
         model=name,
         label=any(bool(item.label) for item in exam),
-        score=max(scores.values()),
+        score=score,
         pixels=merge(histograms),
         positive_pixels=merge(positive),
         largest_slice=largest.key,

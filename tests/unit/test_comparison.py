@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn import metrics
 
 from ich_ray import overlap, roc
@@ -13,6 +15,7 @@ from ich_ray.comparison import (
     best_count_cut,
     differences,
     estimates,
+    exam_score,
     intervals,
     pairs,
     resampled,
@@ -112,3 +115,15 @@ def test_the_best_cut_ranks_the_exams_best() -> None:
 def test_of_cuts_that_rank_alike_the_first_is_taken() -> None:
     labels = np.array([False, True])
     assert best_count_cut(np.array([[5, 1, 2], [5, 3, 4]]), labels) == 1
+
+
+@given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=40), st.integers(1, 50))
+def test_an_exam_scores_between_its_mean_and_its_maximum(p: list[float], slices: int) -> None:
+    score = exam_score(p, slices=slices)
+    assert exam_score(p, slices=1) == max(p)
+    assert np.mean(p) - 1e-12 <= score <= max(p)
+    assert exam_score(p[::-1], slices=slices) == score
+
+
+def test_slices_that_an_exam_does_not_have_do_not_count() -> None:
+    assert exam_score([0.5, 0.25], slices=3) == 0.375
