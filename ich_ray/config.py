@@ -270,6 +270,40 @@ class EvaluateConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class AuditConfig:
+    """Where the audit of the corpora goes, and how much of them it shows."""
+
+    report: str = "out/audit"
+    """Local folder of audit.json and index.html."""
+
+    thumbnails: int = 60
+    """Exams of the contact sheet: those with findings, then others evenly over all."""
+
+    def __post_init__(self) -> None:
+        """Check the number of pictures."""
+        _at_least(0, self, "thumbnails")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShowConfig:
+    """Where the pages of exams go, and how large they may become."""
+
+    folder: str = "out/show"
+    """Local folder: one page an exam, and one a corpus."""
+
+    thumbnails: int = 120
+    """Exams that the page of a corpus shows a picture of, evenly over all."""
+
+    max_slices: int = 400
+    """Slices of one page; of a longer exam they are chosen evenly, and the page says so."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers of pictures."""
+        _at_least(0, self, "thumbnails")
+        _at_least(1, self, "max_slices")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PhantomConfig:
     """Synthetic exams, written as DICOM before the stages read them."""
 
@@ -307,6 +341,8 @@ class Settings:
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
     pseudo_labels: Mapping[str, PseudoLabelConfig] = field(default_factory=dict)
     evaluate: EvaluateConfig | None = None
+    audit: AuditConfig = AuditConfig()
+    show: ShowConfig = ShowConfig()
 
     def __post_init__(self) -> None:
         """Check that every name that one section uses is a section of its kind."""

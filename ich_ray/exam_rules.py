@@ -12,6 +12,7 @@ from ich_ray.findings import (
     NO_AIR_HU,
     NO_BONE_HU,
     NOT_AXIAL_DEG,
+    PADDING_HU,
     SCALE_HU,
     STEP_MM,
     TILTED_DEG,
@@ -110,10 +111,14 @@ def _of_range(corpus: str, exam: Sequence[SliceFacts]) -> Iterator[Finding]:
     if not items:
         return
     low, high = min(item.low_hu for item in items), max(item.high_hu for item in items)
-    below = [item for item in items if item.low_hu < SCALE_HU[0]]
+    below = [item for item in items if item.low_hu < PADDING_HU]
+    padded = [item for item in items if PADDING_HU <= item.low_hu < SCALE_HU[0]]
     beyond = [item for item in items if item.high_hu > SCALE_HU[1]]
     if below:
         yield _finding(corpus, below, Oddity.BELOW_AIR, f"down to {low:g} HU")
+    if padded:
+        least = min(item.low_hu for item in padded)
+        yield _finding(corpus, padded, Oddity.PADDED, f"down to {least:g} HU")
     if beyond:
         yield _finding(corpus, beyond, Oddity.BEYOND_SCALE, f"up to {high:g} HU")
     if high < NO_BONE_HU:

@@ -11,6 +11,9 @@ NO_BONE_HU, NO_AIR_HU = 500.0, -500.0
 SCALE_HU = (-1100.0, 4095.0)
 """12 bits reach from -1024 to 3071, or to 4095 with intercept 0; air is noisy by a few HU."""
 
+PADDING_HU = -4096.0
+"""Scanners pad with -2000, -2048, -3024 ... HU; below this no padding is known."""
+
 FIELD_OF_VIEW_MM = (150.0, 350.0)
 STEP_MM = (0.3, 12.0)
 """Of a head CT's slices, generously."""
@@ -51,6 +54,7 @@ class Oddity(StrEnum):
     MIXED_THICKNESS = "mixed_thickness"
     UNEVEN_STEPS = "uneven_steps"
     SINGLE_SLICE = "single_slice"
+    PADDED = "padded"
     TILTED = "tilted"
     OTHER_MATRIX = "other_matrix"
 
@@ -104,8 +108,8 @@ MEANINGS: Mapping[Oddity, Meaning] = {
     Oddity.BLANK: Meaning("warning", "all pixels are the same", "leave the slice out"),
     Oddity.BELOW_AIR: Meaning(
         "warning",
-        f"values below {SCALE_HU[0]:g} HU",
-        "padding without its tag, or a wrong rescale: compare air with -1000 HU",
+        f"values below {PADDING_HU:g} HU",
+        "a wrong rescale, or values that wrapped: compare air with -1000 HU",
     ),
     Oddity.BEYOND_SCALE: Meaning(
         "warning", f"values above {SCALE_HU[1]:g} HU", "metal, or a wrong rescale: look at bone"
@@ -159,6 +163,11 @@ MEANINGS: Mapping[Oddity, Meaning] = {
     ),
     Oddity.SINGLE_SLICE: Meaning(
         "note", "a series of a single slice", "it is its own neighbour in the network's input"
+    ),
+    Oddity.PADDED: Meaning(
+        "note",
+        f"values below {SCALE_HU[0]:g} HU: padding without its tag",
+        "none needed: every window takes it for air",
     ),
     Oddity.TILTED: Meaning("note", "a tilted gantry", "none needed: order is along the normal"),
     Oddity.OTHER_MATRIX: Meaning(

@@ -94,6 +94,22 @@ def between(a: Members, b: Members) -> Shared:
     )
 
 
+def leaked(test: Sequence[Members], training: Sequence[Members]) -> tuple[int, int]:
+    """Return how many patients, and how many images, stand on both sides.
+
+    An image tells of a leak that pseudonyms hide: one person under two names, or two keys.
+    """
+    patients: set[bytes] = set()
+    images: set[bytes] = set()
+    for ours in test:
+        for theirs in training:
+            if ours.key_fingerprint == theirs.key_fingerprint:
+                patients |= set(np.intersect1d(ours.patient, theirs.patient).tolist())
+            common = np.intersect1d(ours.image[~ours.blank], theirs.image[~theirs.blank])
+            images |= set(common.tolist())
+    return len(patients), len(images)
+
+
 def within(members: Members) -> list[Finding]:
     """Return what one corpus holds more than once."""
     found = [

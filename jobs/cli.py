@@ -5,9 +5,13 @@ import sys
 from collections.abc import Sequence
 
 STAGES = ("ingest", "train", "pseudo-label", "evaluate", "demo")
+VIEWS = ("audit", "show")
+"""They read corpora for a person, and no stage reads what they write."""
+
 USAGE = f"""usage: ich-ray STAGE SETTINGS.toml [section.key=value ...] [--dry-run] [--json]
 
 stages: {", ".join(STAGES)}
+corpora: ich-ray audit SETTINGS.toml [CORPUS ...], ich-ray show SETTINGS.toml CORPUS [EXAM]
 exit codes: 0 done, 1 a bug, 2 settings or usage, 4 a data or quality gate failed,
             5 the surroundings failed (store, cluster, disk): try again
 help: ich-ray STAGE --help
@@ -20,8 +24,8 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(USAGE)
         return 0 if arguments else 2
     stage, *rest = arguments
-    if stage not in STAGES:
-        sys.stderr.write(f"ich-ray: unknown stage {stage!r}; known: {', '.join(STAGES)}\n")
+    if stage not in STAGES + VIEWS:
+        sys.stderr.write(f"ich-ray: unknown stage {stage!r}; known: {', '.join(STAGES + VIEWS)}\n")
         return 2
     module = importlib.import_module(f"jobs.{stage.replace('-', '_')}")
     return int(module.main(rest))

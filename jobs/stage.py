@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,13 +31,28 @@ class Summary(Protocol):
         """Return one line for a person."""
 
 
-def arguments_of(stage: str, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Read a job's command line; usage errors exit with 2."""
+def arguments_of(
+    stage: str, arguments: Sequence[str] | None, *, words: str = ""
+) -> argparse.Namespace:
+    """Read a job's command line; usage errors exit with 2.
+
+    Args:
+        stage: Name on the command line.
+        arguments: Of the command line; None takes the process's own.
+        words: What stands between the settings and the overrides, where a stage takes names
+            there: `.words` holds them.
+    """
     parser = argparse.ArgumentParser(
         prog=f"ich-ray {stage}", description=f"Run the stage {stage}; a finished one is not redone."
     )
     parser.add_argument("settings", help="settings file (TOML)")
-    parser.add_argument("overrides", nargs="*", help="section.key=value, e.g. store.root=s3://b/p")
+    overrides_help = "section.key=value, e.g. store.root=s3://b/p"
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar=words or "overrides",
+        help=f"then {overrides_help}" if words else overrides_help,
+    )
     parser.add_argument(
         "--only", action="append", metavar="NAME", help="this section only; may be repeated"
     )
@@ -51,7 +67,10 @@ def arguments_of(stage: str, arguments: Sequence[str] | None) -> argparse.Namesp
         else "write key and pseudonym of every object here",
     )
     # Overrides may stand after options: --only teacher models.teacher.steps=200.
-    return parser.parse_intermixed_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
+    options.words = [word for word in options.overrides if words and "=" not in word]
+    options.overrides = [word for word in options.overrides if word not in options.words]
+    return options
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
@@ -76,13 +95,20 @@ def pseudonyms_of(settings: Settings) -> Pseudonyms:
     return Pseudonyms(key.encode())
 
 
+def reading(settings: Settings) -> AbstractContextManager[Session]:
+    """Open a run that reads pseudonyms and makes none, so that it needs no key of the user's."""
+    return session(settings, Pseudonyms(PUBLIC_KEY))
+
+
 def names_of(options: argparse.Namespace, known: Iterable[str]) -> list[str]:
-    """Return the sections that --only names, or all."""
+    """Return the sections that --only, or words, name; or all."""
     all_names = list(known)
-    for name in options.only or []:
+    asked = list(dict.fromkeys([*(options.only or []), *options.words]))
+    for name in asked:
         if name not in all_names:
-            raise ConfigError(f"--only {name}: known are {', '.join(all_names) or 'none'}")
-    return options.only or all_names
+            how = "--only " if name in (options.only or []) else ""
+            raise ConfigError(f"{how}{name}: known are {', '.join(all_names) or 'none'}")
+    return asked or all_names
 
 
 def report(options: argparse.Namespace, shown: Any, line: str) -> None:

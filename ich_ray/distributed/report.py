@@ -147,7 +147,7 @@ def _report(run: Session, found: Evaluation, identity: str) -> Report:
 def _settings_of_report(run: Session) -> dict[str, Any]:
     """Return the settings without the places of one machine."""
     settings: dict[str, Any] = resolved(run.settings)
-    for section in ("store", "cluster", "phantoms"):
+    for section in ("store", "cluster", "phantoms", "audit", "show"):
         del settings[section]
     for corpus in settings["corpora"].values():
         del corpus["source"], corpus["labels"]

@@ -57,15 +57,17 @@ def square_around_head(image: Grey, *masks: Mask) -> Box:
     return int(top), int(left), int(top + side), int(left + side)
 
 
-def crop(image: UInt8[np.ndarray, "rows columns"], box: Box) -> UInt8[np.ndarray, "side side"]:
-    """Cut out a square, black where it reaches over the edge, and shrink it to MAX_SIDE."""
+def crop(
+    image: UInt8[np.ndarray, "rows columns"], box: Box, *, max_side: int = MAX_SIDE
+) -> UInt8[np.ndarray, "side side"]:
+    """Cut out a square, black where it reaches over the edge, and shrink it to `max_side`."""
     top, left, bottom, right = box
     rows, columns = image.shape
     margins = ((max(-top, 0), max(bottom - rows, 0)), (max(-left, 0), max(right - columns, 0)))
     cut = np.pad(image[max(top, 0) : bottom, max(left, 0) : right], margins)
-    if len(cut) <= MAX_SIDE:
+    if len(cut) <= max_side:
         return cut
-    shrink = _area_mean(len(cut), MAX_SIDE)
+    shrink = _area_mean(len(cut), max_side)
     small: UInt8[np.ndarray, "side side"] = np.round(shrink @ cut @ shrink.T).astype(np.uint8)
     return small
 
@@ -80,6 +82,21 @@ def png(image: Grey | Rgb) -> bytes:
     buffer = io.BytesIO()
     fixed = {"Software": "ich_ray"}  # by default the version of matplotlib
     imsave(buffer, image, format="png", cmap="gray", vmin=0, vmax=255, metadata=fixed)
+    return buffer.getvalue()
+
+
+def jpeg(image: Grey, *, quality: int = 85) -> bytes:
+    """Encode a slice for the eye alone: a third of PNG's bytes or less, not the same values."""
+    buffer = io.BytesIO()
+    imsave(
+        buffer,
+        image,
+        format="jpeg",
+        cmap="gray",
+        vmin=0,
+        vmax=255,
+        pil_kwargs={"quality": quality, "optimize": True},
+    )
     return buffer.getvalue()
 
 

@@ -1,13 +1,11 @@
 """A report as one HTML page: styles and pictures inside, nothing to fetch."""
 
-import base64
 import json
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ich_ray.bootstrap import Difference, Interval
 from ich_ray.comparison import METRICS
@@ -21,22 +19,17 @@ from ich_ray.reporting.headline import (
     unbeaten_rivals,
     verdict,
 )
+from ich_ray.reporting.html import DASH, data_uri, number, render
 from ich_ray.reporting.record import plain
 
-DASH, MINUS = "\N{EN DASH}", figures.MINUS
+MINUS = figures.MINUS
 
 
 def to_html(report: Report) -> str:
     """Return index.html; every text is escaped, every picture is inside."""
-    environment = Environment(
-        loader=PackageLoader("ich_ray.reporting", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= FILTERS
-    return environment.get_template("template.html").render(
+    return render(
+        "template.html",
+        FILTERS,
         report=report,
         short=SHORT,
         metrics=METRICS,
@@ -50,15 +43,6 @@ def to_html(report: Report) -> str:
         marking=_marking(report),
         settings=json.dumps(plain(report.settings), indent=2, sort_keys=True, ensure_ascii=False),
     )
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """Write a number for a table; a dash where there is none.
-
-    >>> number(0.9071), number(float("nan"))
-    ('0.907', '\u2013')
-    """
-    return f"{value:.{digits}f}" if value is not None and math.isfinite(value) else DASH
 
 
 def signed(value: float) -> str:
@@ -91,38 +75,11 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else number(p)
 
 
-def count(value: int | None) -> str:
-    """Write a count; a dash where nobody counted.
-
-    >>> count(12345)
-    '12,345'
-    """
-    return DASH if value is None else f"{value:,}"
-
-
-def share(part: int | None, whole: int) -> str:
-    """Write a share in per cent, empty where it is not known.
-
-    >>> share(1, 8)
-    '12.5 %'
-    """
-    return f"{100 * part / whole:.1f} %" if part is not None and whole else ""
-
-
-def shortened(pseudonym: str) -> str:
-    """Cut a pseudonym to what tells it apart at a glance."""
-    return pseudonym if len(pseudonym) <= 12 else f"{pseudonym[:8]}…"
-
-
 FILTERS: dict[str, Callable[..., str]] = {
-    "number": number,
     "signed": signed,
     "bounds": bounds,
     "signed_bounds": signed_bounds,
     "p_value": p_value,
-    "count": count,
-    "share": share,
-    "shortened": shortened,
 }
 
 
@@ -142,7 +99,7 @@ def _pictures(report: Report) -> dict[str, str]:
     curves = {report.title_of(name): curve for name, curve in report.training.items() if curve}
     if curves:
         found["training"] = figures.learning_curves(curves)
-    return {name: _data_uri(svg, "image/svg+xml") for name, svg in found.items()}
+    return {name: data_uri(svg, "image/svg+xml") for name, svg in found.items()}
 
 
 def _marking(report: Report) -> list[str]:
@@ -163,15 +120,11 @@ def _gallery_row(report: Report, shown: GallerySlice) -> dict[str, Any]:
         overlap = f"{both:,} of {num_reference:,} reference pixels found" if num_reference else ""
         extra = f"{int(prediction.sum()) - both:,} marked in error"
         panels[name] = {
-            "picture": _data_uri(gallery.png(picture), "image/png"),
+            "picture": data_uri(gallery.png(picture), "image/png"),
             "counts": ", ".join(filter(None, (overlap, extra))),
             "p": shown.p.get(name),
             "title": report.title_of(name),
         }
-    plain_picture = _data_uri(gallery.png(image), "image/png")
+    plain_picture = data_uri(gallery.png(image), "image/png")
     reference_text = f"{num_reference:,} px" if num_reference else "no hemorrhage"
     return {"shown": shown, "plain": plain_picture, "reference": reference_text, "panels": panels}
-
-
-def _data_uri(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

@@ -71,13 +71,12 @@ def write_facts(store: Store, folder: str, part_url: str) -> None:
     write_groups(store, folder, name, SCHEMA, exams)
 
 
-def read_facts(store: Store, corpus: Corpus) -> Iterator[list[SliceFacts]]:
-    """Yield the facts of a corpus, an exam at a time."""
-    folder = facts_url(store, corpus)
-    for url in corpus.files:
-        for group in iterate_groups(store, join(folder, _file(url)), SCHEMA.names):
-            for _, exam in groupby(group.to_pylist(), key=lambda row: row["exam"]):
-                yield [_facts(row) for row in exam]
+def read_facts(store: Store, corpus: Corpus, part_url: str) -> Iterator[list[SliceFacts]]:
+    """Yield the facts of one part of a corpus, an exam at a time."""
+    url = join(facts_url(store, corpus), _file(part_url))
+    for group in iterate_groups(store, url, SCHEMA.names):
+        for _, exam in groupby(group.to_pylist(), key=lambda row: row["exam"]):
+            yield [_facts(row) for row in exam]
 
 
 def _file(part_url: str) -> str:
