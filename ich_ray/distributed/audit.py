@@ -149,7 +149,7 @@ def _audit(run: Session, corpora: Sequence[Corpus]) -> Audit:
         findings=tuple(findings),
         shared=tuple(between(a.members, b.members) for a, b in combinations(gathered.values(), 2)),
         leaks=tuple(leaks.find(run, {n: item.members for n, item in gathered.items()})),
-        notes=tuple(_notes(corpora)),
+        notes=(*_notes(corpora), *leaks.unchecked(run, list(gathered))),
         thumbnails=tuple(_thumbnails(run, gathered, findings)),
         provenance={
             "code revision": code_revision(),
@@ -161,6 +161,8 @@ def _audit(run: Session, corpora: Sequence[Corpus]) -> Audit:
 
 def _corpus(run: Session, item: Gathered) -> AuditedCorpus:
     members = item.members
+    # An ingest that was killed between its two commits has no ledger until it runs again.
+    committed = _ledger_version(run, item.corpus) >= 0
     return AuditedCorpus(
         name=item.corpus.name,
         kind=item.corpus.kind,
@@ -172,7 +174,7 @@ def _corpus(run: Session, item: Gathered) -> AuditedCorpus:
         labelled_slices=item.labelled,
         positive_slices=item.positive,
         masked_slices=item.masked,
-        ledger=ledger_counts(run, item.corpus.name),
+        ledger=ledger_counts(run, item.corpus.name) if committed else {},
     )
 
 

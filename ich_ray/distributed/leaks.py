@@ -29,6 +29,20 @@ def find(run: Session, corpora: Mapping[str, Members]) -> Iterator[Leak]:
             yield Leak(test=said, training=where, patients=patients, images=images)
 
 
+def unchecked(run: Session, corpora: Sequence[str]) -> Iterator[str]:
+    """Say which selections of the settings no audit of these corpora has compared."""
+    if run.settings.evaluate is None:
+        return
+    sides = {"evaluate.test": run.settings.evaluate.test, **_sides(run)}
+    absent = {
+        where: [name for name in names if name.partition(":")[0] not in corpora]
+        for where, names in sides.items()
+    }
+    said = "; ".join(f"{', '.join(names)} of {where}" for where, names in absent.items() if names)
+    if said:
+        yield f"Not audited, so a leak there stays unseen: {said}."
+
+
 def identity(run: Session, corpora: Sequence[str]) -> dict[str, Any]:
     """Return what of the settings decides the leaks."""
     evaluate = run.settings.evaluate

@@ -8,6 +8,8 @@ from ich_ray.reporting.audit_contents import Audit, tallies
 from ich_ray.reporting.html import count, render
 from ich_ray.reporting.outlines import COLOURS
 from ich_ray.reporting.thumbnails import drawn
+from ich_ray.slice_facts import AIR_HU, DENSEST_HU
+from ich_ray.volume import LARGEST_STEP
 
 EXAMPLES = 4
 """Exams that the page names for each oddity; audit.json names all."""
@@ -27,6 +29,8 @@ def to_html(audit: Audit) -> str:
         pairs=PAIRS,
         thumbnails=[drawn(thumbnail) for thumbnail in audit.thumbnails],
         colours=COLOURS,
+        scale=(AIR_HU, DENSEST_HU),
+        largest_step=LARGEST_STEP,
     )
 
 

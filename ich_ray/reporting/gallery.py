@@ -86,7 +86,7 @@ def png(image: Grey | Rgb) -> bytes:
 
 
 def jpeg(image: Grey, *, quality: int = 85) -> bytes:
-    """Encode a slice for the eye alone: a third of PNG's bytes or less, not the same values."""
+    """Encode a slice for the eye alone: few bytes, and not the same values."""
     buffer = io.BytesIO()
     imsave(
         buffer,
