@@ -39,8 +39,15 @@ class Reason(StrEnum):
     MISSING = "missing"
     """A label names an object that the source does not hold."""
 
+    UNSUPPORTED_MEMBER = "unsupported_member"
+    """A member of an archive that is encrypted, or packed otherwise than by deflate."""
+
     NOT_DICOM = "not_dicom"
+    NOT_NIFTI = "not_nifti"
     NOT_CT = "not_ct"
+    NOT_AXIAL = "not_axial"
+    """A volume whose slices were not taken across the patient's long axis."""
+
     NOT_AN_IMAGE = "not_an_image"
     """No pixels, or pixels that are no single grey plane: reports, multi-frame, colour."""
 
@@ -48,6 +55,12 @@ class Reason(StrEnum):
     """Patient, exam, series or instance identifier absent: grouping would be a guess."""
 
     NO_RESCALE = "no_rescale"
+    """Nothing makes HU of the stored values."""
+
+    INEXACT_PIXELS = "inexact_pixels"
+    """Floating-point pixels that no integers of 16 bits hold exactly."""
+
+    TOO_LARGE = "too_large"
     BAD_HEADER = "bad_header"
     TRUNCATED_PIXELS = "truncated_pixels"
     UNDECODABLE_PIXELS = "undecodable_pixels"

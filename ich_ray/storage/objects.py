@@ -18,6 +18,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped]  # it has no s
 
 from ich_ray.config import StoreConfig
 from ich_ray.errors import ConfigError, SurroundingsError
+from ich_ray.storage import archive
 
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 30
@@ -88,7 +89,10 @@ class Store:
         Raises:
             FileNotFoundError: The store answers, and holds no such object.
             SurroundingsError: The store is away, or refuses the credentials.
+            InvalidExam: It is a member of an archive that cannot be unpacked.
         """
+        if archive.is_member(url):
+            return archive.read(self.read_range, archive.Member.of_url(url))
         try:
             with _answered(url, "read"):
                 return cast(bytes, self._fs(url).cat_file(_path(url)))
@@ -97,7 +101,9 @@ class Store:
             raise FileNotFoundError(f"{url} does not exist") from None
 
     def read_range(self, url: str, start: int, end: int) -> bytes:
-        """Return the bytes of an object from `start` to before `end`."""
+        """Return the bytes of an object from `start` to before `end`, fewer where it ends."""
+        if archive.is_member(url):
+            return archive.read(self.read_range, archive.Member.of_url(url), end=end)[start:]
         try:
             with _answered(url, "read"):
                 return cast(bytes, self._fs(url).cat_file(_path(url), start=start, end=end))
@@ -134,10 +140,16 @@ class Store:
     def listing(self, url: str) -> list[ListedObject]:
         """Return every object under a URL, by key; empty if there is none.
 
+        A URL through a zip archive, such as `s3://ich/rsna.zip/stage_2_train`, lists its members.
+
         Raises:
             SurroundingsError: The store is away, refuses the credentials, or has no such bucket.
+            ConfigError: The archive is broken.
         """
         url = absolute(url)
+        through = archive.split(url)
+        if through is not None and self.exists(through[0]):
+            return sorted(self._archived(*through), key=lambda item: item.key)
         with _answered(url, "list"):
             if is_local(url):
                 found = list(_local_objects(Path(_path(url)), url))
@@ -149,6 +161,9 @@ class Store:
         """Return one object as a listing would, or None if there is none."""
         url = absolute(url)
         folder, _, name = url.rpartition("/")
+        through = archive.split(folder)
+        if through is not None and self.exists(through[0]):
+            return next((item for item in self.listing(folder) if item.key == name), None)
         if not self.exists(url):
             return None
         if is_local(url):
@@ -224,6 +239,14 @@ class Store:
         except FileNotFoundError:
             raise _bucket_missing(url) from None
 
+    def _archived(self, url: str, prefix: str) -> Iterator[ListedObject]:
+        folder = f"{prefix}/" if prefix else ""
+        with self.open(url) as stream:
+            for name, member in archive.members(stream, url):
+                if name.startswith(folder):
+                    key = name.removeprefix(folder)
+                    yield ListedObject(key, member.url, member.size, member.etag)
+
     def _remote_objects(self, url: str) -> list[ListedObject]:
         try:
             entries = self._fs(url).find(_path(url), detail=True)
@@ -277,7 +300,10 @@ def _protocol(url: str) -> str:
 
 
 def _path(url: str) -> str:
-    return url.partition("://")[2] if "://" in url else url
+    # fsspec's paths of the web are whole URLs.
+    if "://" not in url or _protocol(url) in ("http", "https"):
+        return url
+    return url.partition("://")[2]
 
 
 @contextlib.contextmanager
