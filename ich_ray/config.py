@@ -1,5 +1,6 @@
 """Every setting, as a field of one frozen dataclass per section; settings.py reads them."""
 
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -22,6 +23,22 @@ def _shares(section: object, *names: str) -> None:
     for name in names:
         value = getattr(section, name)
         _require(0 <= value <= 1, f"{name} must lie in [0, 1], got {value}")
+
+
+def template_names(template: str) -> set[str]:
+    """Return the names in braces of a template.
+
+    >>> sorted(template_names("ID_{patient}_ID_{exam}.nii.gz"))
+    ['exam', 'patient']
+
+    Raises:
+        ConfigError: Its braces do not match.
+    """
+    try:
+        fields = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ConfigError(f"the template {template!r} cannot be read: {error}") from None
+    return {name for _, name, _, _ in fields if name is not None}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,15 +99,69 @@ class InputConfig:
         return 3 if self.channels == "neighbours" else 1
 
 
+MaskMeaning = Literal[
+    "any", "epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural"
+]
+"""What a value of a mask stands for; `any`: a hemorrhage of no known type."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NiftiConfig:
+    """Where NIfTI files of a source lie and what they hold; keys, with `{patient}` and `{exam}`.
+
+    Layout `nifti` needs `image`, and reads `mask` where it is given. Layout `folder` finds the
+    exam of a NIfTI mask among the DICOM objects beside it, or, with both templates, in the folder
+    `image`.
+    """
+
+    image: str = ""
+    """E.g. `ct_scans/{patient}.nii`; of layout `folder` a folder of DICOM, `images/{exam}`."""
+
+    mask: str = ""
+    """E.g. `masks/{patient}.nii`."""
+
+    prefix: str = ""
+    """Set before each name to make it an identifier: bare numbers name others elsewhere."""
+
+    mask_values: Mapping[str, MaskMeaning] = field(default_factory=dict)
+    """What a mask's values above 0 mean; empty: all of them a hemorrhage."""
+
+    labels: Literal["none", "ct_ich"] = "none"
+    """`ct_ich`: the root holds `hemorrhage_diagnosis_raw_ct.csv`, a row a slice."""
+
+    def __post_init__(self) -> None:
+        """Check the templates and the values."""
+        for name in ("image", "mask"):
+            names = template_names(getattr(self, name))
+            _require(
+                names <= {"patient", "exam"} and bool(names) == bool(getattr(self, name)),
+                f"nifti.{name} must hold {{patient}}, {{exam}} or both, and no other braces, "
+                f"got {getattr(self, name)!r}",
+            )
+        _require(
+            not self.mask or template_names(self.mask) == template_names(self.image),
+            "nifti.mask must hold the same names in braces as nifti.image",
+        )
+        _require(
+            self.labels == "none" or template_names(self.image) == {"patient"},
+            "nifti.labels=ct_ich names patients: nifti.image must hold {patient} alone",
+        )
+        for value in self.mask_values:
+            _require(
+                value.isdecimal() and 0 < int(value) < 256,
+                f"nifti.mask_values must be whole numbers from 1 to 255, got {value!r}",
+            )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CorpusConfig:
     """One source of exams and the corpus that it becomes."""
 
-    layout: Literal["rsna", "ct_ich", "folder"]
+    layout: Literal["rsna", "ct_ich", "nifti", "folder"]
     """How the source lays out its objects; see ich_ray/storage/corpora."""
 
     source: str
-    """Folder or prefix of the objects: any fsspec URL."""
+    """Folder or prefix of the objects: any fsspec URL, also a zip archive or a path within one."""
 
     labels: str = ""
     """CSV of labels where it lies outside the source; empty: as the layout has it."""
@@ -107,8 +178,14 @@ class CorpusConfig:
     max_rejected_share: float = 0.05
     """A larger share of rejected objects fails the ingest before anything is committed."""
 
+    nifti: NiftiConfig = field(default_factory=NiftiConfig)
+
     def __post_init__(self) -> None:
         """Check shares and sizes."""
+        _require(
+            self.layout != "nifti" or self.nifti.image != "",
+            "layout nifti needs nifti.image, e.g. ct_scans/{patient}.nii",
+        )
         shares = sum(self.splits.values())
         _require(
             all(s > 0 for s in self.splits.values()) and shares <= 1 + 1e-9,

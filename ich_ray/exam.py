@@ -1,5 +1,6 @@
 """The nouns: a slice of an exam, and the five types of hemorrhage."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,47 @@ IGNORED = 255
 Kind = Literal["hu", "window"]
 
 
+Vector = tuple[float, float, float]
+"""In the patient, mm: to the left, to the back, to the head (DICOM's axes)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """Where the pixels of a slice lie in the patient."""
+
+    corner_mm: Vector
+    """Centre of the pixel of row 0 and column 0."""
+
+    column_step_mm: Vector
+    """From a pixel to the next of its row."""
+
+    row_step_mm: Vector
+    """From a pixel to the next of its column."""
+
+    @classmethod
+    def of(
+        cls, corner: Sequence[float], orientation: Sequence[float], spacing: Sequence[float]
+    ) -> "Plane":
+        """Return the plane of a slice.
+
+        Args:
+            corner: Image Position (Patient) (0020,0032), mm.
+            orientation: Image Orientation (Patient) (0020,0037): of a row, then of a column.
+            spacing: Pixel Spacing (0028,0030): between rows, then between columns, mm.
+
+        >>> Plane.of([0, 0, 5], [1, 0, 0, 0, 1, 0], [2, 3]).column_step_mm
+        (3.0, 0.0, 0.0)
+        """
+        x, y, z = (float(value) for value in corner)
+        a, b, c, d, e, f = (float(value) for value in orientation)
+        between_rows, between_columns = (float(value) for value in spacing)
+        return cls(
+            (x, y, z),
+            (a * between_columns, b * between_columns, c * between_columns),
+            (d * between_rows, e * between_rows, f * between_rows),
+        )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Geometry:
     """Where a slice lies. Lengths in mm, angles in degrees; None where the source is silent."""
@@ -34,6 +76,9 @@ class Geometry:
     thickness_mm: float | None
     tilt_deg: float | None
     """Gantry tilt: the angle between the slice's normal and the patient's long axis."""
+
+    plane: Plane | None = None
+    """Known while a source is read; a corpus does not keep it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,9 +30,65 @@ class Planned:
     patient: str
     exam: str
     slice: str
-    """Of a mask: the pseudonym of the mask object itself, or of its slice."""
+    """Of a mask: the pseudonym of the mask object itself, or of its slice. Of a volume: its own."""
 
     truth: Truth = field(default_factory=Truth)
+    num_slices: int = 1
+    """Of a volume, about."""
+
+    slices: Mapping[str, Truth] = field(default_factory=dict)
+    """Of a volume: the slices that the labels name, and what they say of each."""
+
+
+def is_volume(key: str) -> bool:
+    """Tell by its key whether an object holds many slices.
+
+    >>> is_volume("ct_scans/049.nii"), is_volume("049.NII.GZ"), is_volume("049.dcm")
+    (True, True, False)
+    """
+    return key.lower().endswith((".nii", ".nii.gz"))
+
+
+def slices_about(key: str, size: int) -> int:
+    """Return about how many slices of 512 x 512 an object of this size holds; at least 1.
+
+    >>> slices_about("a.dcm", 10**7), slices_about("a.nii", 15_728_992)
+    (1, 30)
+    """
+    if not is_volume(key):
+        return 1
+    # Head CT deflates to about a third.
+    return max(1, size * (3 if key.lower().endswith(".gz") else 1) // 524_288)
+
+
+def homes_of(slices: Iterable[Planned]) -> dict[str, set[tuple[str, str]]]:
+    """Return (patient, exam) of the slices below every folder, by the folder's key."""
+    homes: dict[str, set[tuple[str, str]]] = {}
+    for item in slices:
+        folder = item.key
+        while folder:
+            folder = folder.rpartition("/")[0]
+            homes.setdefault(folder, set()).add((item.patient, item.exam))
+    return homes
+
+
+def nearest_exam(
+    folder: str, homes: Mapping[str, set[tuple[str, str]]], *, climb: bool
+) -> tuple[str, str] | None:
+    """Return the one exam of a folder, or of the nearest folder above it that has any.
+
+    Args:
+        folder: Key of a folder, without a slash at its end.
+        homes: Of the slices of a source.
+        climb: Whether to look above the folder.
+
+    Returns:
+        Patient and exam; None where there is no exam, or more than one.
+    """
+    while climb and folder and folder not in homes:
+        folder = folder.rpartition("/")[0]
+    exams = homes.get(folder, set())
+    return next(iter(exams)) if len(exams) == 1 else None
 
 
 def first_by_key(
@@ -66,7 +122,7 @@ def parts_by_patient(objects: Iterable[Planned], *, slices_per_part: int) -> lis
     parts: list[list[Planned]] = []
     room = 0
     for patient in sorted(by_patient):
-        slices = sum(item.role == "slice" for item in by_patient[patient])
+        slices = sum(item.num_slices for item in by_patient[patient] if item.role == "slice")
         if not parts or slices > room:
             parts.append([])
             room = slices_per_part
@@ -85,11 +141,19 @@ def part_name(
             "layout": layout,
             "key": key_fingerprint,
             "objects": sorted(
-                [item.source, item.etag, item.truth.label, list(item.truth.subtypes or ())]
+                [item.source, item.etag, *_said(item.truth), *_said_of_slices(item)]
                 for item in objects
             ),
         }
     )
+
+
+def _said(truth: Truth) -> tuple[bool | None, list[bool]]:
+    return truth.label, list(truth.subtypes or ())
+
+
+def _said_of_slices(volume: Planned) -> list[list[object]]:
+    return [[name, *_said(volume.slices[name])] for name in sorted(volume.slices)]
 
 
 def labels_without_object(

@@ -10,9 +10,10 @@ from ich_ray.config import Settings
 from ich_ray.distributed.ingest_passes import read_headers, write_parts
 from ich_ray.distributed.session import code_revision, configure_data
 from ich_ray.identity import Pseudonyms, content_hash
-from ich_ray.ingest_plan import Planned, Truth, first_by_key, parts_by_patient
+from ich_ray.ingest_plan import Planned, first_by_key, parts_by_patient, slices_about
 from ich_ray.settings import resolved
 from ich_ray.storage import corpus, ledger
+from ich_ray.storage.layouts import layout_id
 from ich_ray.storage.ledger import Entry
 from ich_ray.storage.part_writer import Finished, entry_of
 from ich_ray.storage.source import Labels, Source, open_source, write_private_map
@@ -89,7 +90,10 @@ def plan_ingest(settings: Settings, name: str, pseudonyms: Pseudonyms) -> Ingest
         known_objects=len(source.listed) - len(source.new),
         new_objects=len(source.new),
         new_bytes=sum(item.size for item in source.new),
-        parts=math.ceil(len(slices) / source.config.slices_per_part),
+        parts=math.ceil(
+            sum(slices_about(item.key, item.size) for item in slices)
+            / source.config.slices_per_part
+        ),
     )
 
 
@@ -139,7 +143,7 @@ def ingest(  # noqa: PLR0913  (one stage, and who calls it back)
         name, entries, num_objects=len(source.new), limit=source.config.max_rejected_share
     )
     version = _commit(source, finished, entries, _origin(settings, source))
-    return _summary(source, version, labels, finished, entries)
+    return _summary(source, version, finished, entries)
 
 
 def _placed(
@@ -152,9 +156,11 @@ def _placed(
     if unplaced:
         by_header, refused = read_headers(source, unplaced, tell)
         placed += by_header
+    beside, without = source.placed_beside(placed)
+    placed, refused = placed + beside, refused + without
     first, duplicates = first_by_key(placed, known=source.accepted())
     refused += [replace(entry_of(item), outcome="duplicate") for item in duplicates]
-    return [replace(item, truth=labels.truths.get(item.slice, Truth())) for item in first], refused
+    return [labels.on(item) for item in first], refused
 
 
 def _commit(
@@ -206,7 +212,7 @@ def _origin(settings: Settings, source: Source) -> dict[str, str]:
         "settings": json.dumps(resolved(settings), sort_keys=True),
         "inputs": json.dumps({"source": source.config.source, "objects": len(source.new)}),
         "stage": "ingest",
-        "layout": source.config.layout,
+        "layout": layout_id(source.config),
         "kind": source.layout.kind,
         "key_fingerprint": source.pseudonyms.fingerprint,
         **window,
@@ -216,14 +222,11 @@ def _origin(settings: Settings, source: Source) -> dict[str, str]:
 def _summary(
     source: Source,
     version: int,
-    labels: Labels,
     finished: Sequence[Finished],
     entries: Sequence[Entry],
 ) -> IngestSummary:
     parts = [item.part for item in finished if item.part is not None]
     written = [e for item in finished for e in item.entries if e.outcome == "accepted"]
-    slices = [e.slice for e in written if e.role == "slice"]
-    named = {name for name, truth in labels.truths.items() if truth.label is not None}
     rejected = {reason.value: len(found) for reason, found in ledger.counts(entries).items()}
     return IngestSummary(
         corpus=source.corpus,
@@ -231,7 +234,7 @@ def _summary(
         objects=len(source.new),
         accepted_slices=sum(part.rows for part in parts),
         accepted_masks=sum(e.role == "mask" for e in written),
-        labelled_slices=sum(name in named for name in slices),
+        labelled_slices=sum(item.labelled for item in finished),
         duplicates=sum(entry.outcome == "duplicate" for entry in entries),
         rejected=rejected,
         parts=len(parts),

@@ -14,6 +14,7 @@ from ray.util.annotations import RayDeprecationWarning
 from ich_ray.errors import ConfigError, InvalidExam, Reason, SurroundingsError
 from ich_ray.ingest_plan import Planned, Truth, part_name
 from ich_ray.storage import corpus
+from ich_ray.storage.layouts import layout_id
 from ich_ray.storage.ledger import Entry
 from ich_ray.storage.objects import ListedObject
 from ich_ray.storage.part_writer import Finished, PartWriter
@@ -95,7 +96,7 @@ def write_parts(
                     "name": part_name(
                         objects,
                         schema_version=corpus.SCHEMA_VERSION,
-                        layout=source.config.layout,
+                        layout=layout_id(source.config),
                         key_fingerprint=source.pseudonyms.fingerprint,
                     ),
                     "objects": json.dumps([asdict(item) for item in objects]),
@@ -105,7 +106,7 @@ def write_parts(
         )
         for objects in parts
     ]
-    largest = max((len(objects) for objects in parts), default=0)
+    largest = max((sum(item.num_slices for item in objects) for objects in parts), default=0)
     done = 0
     for batch in _mapped(blocks, partial(_written, writer=source.part_writer), num_slices=largest):
         for text in batch["finished"].to_pylist():
@@ -141,9 +142,13 @@ def _written(batch: pa.Table, *, writer: PartWriter) -> pa.Table:
 
 
 def _planned_from(tree: dict[str, Any]) -> Planned:
-    label, subtypes = tree["truth"]["label"], tree["truth"]["subtypes"]
-    truth = Truth(label, None if subtypes is None else tuple(subtypes))
-    return Planned(**{**tree, "truth": truth})
+    slices = {name: _truth_from(truth) for name, truth in tree["slices"].items()}
+    return Planned(**{**tree, "truth": _truth_from(tree["truth"]), "slices": slices})
+
+
+def _truth_from(tree: dict[str, Any]) -> Truth:
+    subtypes = tree["subtypes"]
+    return Truth(tree["label"], None if subtypes is None else tuple(subtypes))
 
 
 def _mapped(

@@ -4,12 +4,9 @@ Objects come from anywhere, so every field is checked, and what a decoder raises
 of the ledger. Reasons and messages name tags, never their values: values name patients.
 """
 
-import contextlib
 import io
-import logging
 import math
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,8 +21,9 @@ from pydicom.uid import UID
 
 from ich_ray import hounsfield, volume
 from ich_ray.errors import InvalidExam, Reason
-from ich_ray.exam import HEMORRHAGE_TYPES, Geometry, Slice
+from ich_ray.exam import HEMORRHAGE_TYPES, Geometry, Plane, Slice
 from ich_ray.identity import Pseudonyms
+from ich_ray.storage.decoding import decoding as _decoding
 
 HEADER_BYTES = 64 * 1024
 """Enough for the header of nearly every CT slice; `read_header` says when it is not."""
@@ -149,28 +147,6 @@ def read_masks(data: bytes, pseudonyms: Pseudonyms) -> dict[str, UInt8[np.ndarra
     return {pseudonyms.of(uid): mask for uid, mask in zip(slices, masks, strict=True)}
 
 
-@contextlib.contextmanager
-def _decoding(reason: Reason, what: str) -> Iterator[None]:
-    """Turn whatever a decoder of hostile bytes raises into a reason of the ledger.
-
-    The one place with `except Exception`: decoders raise anything here, from struct.error to
-    RecursionError. Their warnings and messages quote values of the header, so they end here too.
-    """
-    logger = logging.getLogger("pydicom")
-    disabled = logger.disabled
-    logger.disabled = True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except InvalidExam:
-        raise
-    except Exception as error:  # noqa: BLE001  (the documented boundary)
-        raise InvalidExam(reason, f"{what} ({type(error).__name__})") from None
-    finally:
-        logger.disabled = disabled
-
-
 def _role(dataset: FileDataset, *, has_pixels: bool) -> Literal["slice", "mask"]:
     modality, sop_class = _text(dataset, "Modality"), _text(dataset, "SOPClassUID")
     if not modality and not sop_class:
@@ -222,11 +198,15 @@ def _geometry(dataset: FileDataset) -> Geometry:
         position = None if corner is None else volume.position_along(normal, corner)
     if spacing is not None and min(spacing) <= 0:
         raise InvalidExam(Reason.BAD_HEADER, "Pixel Spacing (0028,0030) is not positive")
+    plane = None
+    if orientation is not None and corner is not None and spacing is not None:
+        plane = Plane.of(corner, orientation, spacing)
     return Geometry(
         position_mm=position,
         spacing_mm=None if spacing is None else (spacing[0], spacing[1]),
         thickness_mm=None if thickness is None else thickness[0],
         tilt_deg=tilt,
+        plane=plane,
     )
 
 

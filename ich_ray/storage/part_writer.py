@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -15,15 +15,10 @@ from ich_ray.exam import Slice
 from ich_ray.identity import Pseudonyms
 from ich_ray.ingest_plan import Planned, Truth
 from ich_ray.storage import corpus, dicom
-from ich_ray.storage.corpora.ct_ich import CtIch
-from ich_ray.storage.corpora.folder import Folder
 from ich_ray.storage.corpora.layout import Layout, with_truth
-from ich_ray.storage.corpora.rsna import Rsna
 from ich_ray.storage.ledger import Entry
 from ich_ray.storage.objects import Store, is_local, join
 from ich_ray.storage.tables import Part, write_groups
-
-LAYOUTS: dict[str, Layout] = {"rsna": Rsna(), "ct_ich": CtIch(), "folder": Folder()}
 
 Mask = UInt8[np.ndarray, "rows columns"]
 
@@ -35,6 +30,8 @@ class Finished:
     name: str
     part: Part | None
     entries: tuple[Entry, ...]
+    labelled: int = 0
+    """Slices of the file that the table of labels names."""
 
     def to_json(self) -> str:
         """Return it as text."""
@@ -45,7 +42,41 @@ class Finished:
         """Read what `to_json` wrote."""
         tree: dict[str, Any] = json.loads(text)
         part = None if tree["part"] is None else Part(**tree["part"])
-        return cls(tree["name"], part, tuple(Entry(**entry) for entry in tree["entries"]))
+        entries = tuple(Entry(**entry) for entry in tree["entries"])
+        return cls(tree["name"], part, entries, tree.get("labelled", 0))
+
+
+@dataclass(slots=True)
+class ReadExam:
+    """The objects of one exam, decoded; grows while they are read."""
+
+    slices: dict[str, Slice] = field(default_factory=dict)
+    """By key."""
+
+    truths: dict[str, Truth] = field(default_factory=dict)
+    """What the table of labels says of each."""
+
+    origins: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Slice -> source and etag of the object that held it."""
+
+    masks: dict[str, Mask] = field(default_factory=dict)
+    segmented: set[str] = field(default_factory=set)
+    """Series of which a segmentation or a mask volume tells every slice."""
+
+    entries: list[Entry] = field(default_factory=list)
+
+    def labelled_slices(self, layout: Layout) -> list[Slice]:
+        """Return the slices with their truth, by key."""
+        return [
+            with_truth(
+                item,
+                self.truths[key],
+                self.masks.get(key),
+                zeros=item.series in self.segmented
+                or (layout.zero_masks and self.truths[key].label is False),
+            )
+            for key, item in self.slices.items()
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +85,7 @@ class PartWriter:
 
     store: Store
     corpus: str
-    layout: str
+    layout: Layout
     pseudonyms: Pseudonyms
 
     def header(self, url: str, size: int, source: str) -> dicom.Header:
@@ -81,66 +112,84 @@ class PartWriter:
         # A part with rejected objects is read again: what refused them may have been repaired.
         if finished is not None and all(e.outcome == "accepted" for e in finished.entries):
             return finished
-        entries: list[Entry] = []
-        table_url = corpus.slices_url(self.store, self.corpus)
-        groups = self._groups(name, objects, entries)
+        exams: list[ReadExam] = []
+        groups = self._groups(objects, exams)
         first = next(groups, None)
         part = None
         if first is not None:
+            table_url = corpus.slices_url(self.store, self.corpus)
             part = write_groups(self.store, table_url, name, corpus.SCHEMA, _chain(first, groups))
-        finished = Finished(name, part, tuple(entries))
+        entries = tuple(
+            replace(entry, part=name) if entry.outcome == "accepted" else entry
+            for exam in exams
+            for entry in exam.entries
+        )
+        labelled = sum(t.label is not None for exam in exams for t in exam.truths.values())
+        finished = Finished(name, part, entries, labelled)
         self.store.write_bytes(record_url, finished.to_json().encode())
         return finished
 
-    def _groups(
-        self, name: str, objects: Sequence[Planned], entries: list[Entry]
-    ) -> Iterator[pa.Table]:
+    def _groups(self, objects: Sequence[Planned], exams: list[ReadExam]) -> Iterator[pa.Table]:
+        """Yield the rows of one exam after the other, whose pixels are held one exam at a time."""
         ordered = sorted(objects, key=lambda item: (item.patient, item.exam, item.key))
         for _, members in groupby(ordered, key=lambda item: (item.patient, item.exam)):
-            exam = list(members)
-            slices, found = self.read_exam(exam)
-            entries.extend(
-                replace(entry, part=name) if entry.outcome == "accepted" else entry
-                for entry in found
-            )
-            if slices:
-                origins = {o.slice: (o.source, o.etag) for o in exam if o.role == "slice"}
-                yield corpus.to_table([slices], origins=origins)
+            exam = self.read_exam(list(members))
+            if exam.slices:
+                rows = corpus.to_table([exam.labelled_slices(self.layout)], origins=exam.origins)
+                # What was read of it stays, but for its pixels.
+                exam.slices, exam.masks = {}, {}
+                exams.append(exam)
+                yield rows
+            else:
+                exams.append(exam)
 
-    def read_exam(self, objects: Sequence[Planned]) -> tuple[list[Slice], list[Entry]]:
+    def read_exam(self, objects: Sequence[Planned]) -> ReadExam:
         """Decode the objects of one exam; what cannot be used has its reason in the entries."""
-        layout = LAYOUTS[self.layout]
-        slices: dict[str, Slice] = {}
-        entries = []
+        exam = ReadExam()
         for item in (o for o in objects if o.role == "slice"):
             try:
-                data = _fetch(self.store, item.url, item.source)
-                slices[item.slice] = layout.read_slice(item.key, data, self.pseudonyms)
-                entries.append(entry_of(item))
+                self._read_slices(item, exam)
+                exam.entries.append(entry_of(item))
             except InvalidExam as refusal:
-                entries.append(entry_of(item, refusal.reason))
-        truths = {o.slice: o.truth for o in objects if o.role == "slice"}
-        masks: dict[str, Mask] = {}
-        has_segmentation = False
+                exam.entries.append(entry_of(item, refusal.reason))
         for item in (o for o in objects if o.role == "mask"):
             try:
-                data = _fetch(self.store, item.url, item.source)
-                found = layout.read_masks(item.key, data, self.pseudonyms)
-                found = _fitting(found, slices, truths)
-                for key, mask in found.items():
-                    masks[key] = (
-                        np.where(masks[key] == 0, mask, masks[key]) if key in masks else mask
-                    )
-                has_segmentation = has_segmentation or layout.kind == "hu"
-                entries.append(entry_of(item))
+                self._read_masks(item, exam)
+                exam.entries.append(entry_of(item))
             except InvalidExam as refusal:
-                entries.append(entry_of(item, refusal.reason))
-        exam = []
-        for key, bare in slices.items():
-            truth = truths[key]
-            zeros = has_segmentation or (layout.zero_masks and truth.label is False)
-            exam.append(with_truth(bare, truth, masks.get(key), zeros=zeros))
-        return exam, entries
+                exam.entries.append(entry_of(item, refusal.reason))
+        return exam
+
+    def _read_slices(self, item: Planned, exam: ReadExam) -> None:
+        data = _fetch(self.store, item.url, item.source)
+        said = dict(item.slices)
+        for one in self.layout.read_slices(item.key, data, self.pseudonyms):
+            exam.slices[one.key] = one
+            exam.truths[one.key] = said.pop(one.key, item.truth)
+            exam.origins[one.key] = (item.source, item.etag)
+        # What is left are labels of slices that the volume does not have.
+        exam.entries.extend(
+            Entry(
+                source=name,
+                etag="",
+                size=0,
+                role="slice",
+                outcome="rejected",
+                reason=Reason.MISSING.value,
+                exam=item.exam,
+                slice=name,
+            )
+            for name in said
+        )
+
+    def _read_masks(self, item: Planned, exam: ReadExam) -> None:
+        data = _fetch(self.store, item.url, item.source)
+        found = self.layout.read_masks(item.key, data, exam.slices, self.pseudonyms)
+        for key, mask in _fitting(found, exam.slices, exam.truths).items():
+            before = exam.masks.get(key)
+            exam.masks[key] = mask if before is None else np.where(before == 0, mask, before)
+            if self.layout.kind == "hu":
+                exam.segmented.add(exam.slices[key].series)
 
 
 def entry_of(item: Planned, reason: Reason | None = None) -> Entry:

@@ -3,19 +3,30 @@
 import csv
 import io
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ich_ray.config import CorpusConfig, Settings
 from ich_ray.errors import ConfigError, Reason, SurroundingsError
 from ich_ray.identity import Pseudonyms
-from ich_ray.ingest_plan import Planned, Truth, labels_without_object, truth_changed
+from ich_ray.ingest_plan import (
+    Planned,
+    Truth,
+    homes_of,
+    is_volume,
+    labels_without_object,
+    nearest_exam,
+    slices_about,
+    truth_changed,
+)
 from ich_ray.storage import corpus, ledger
-from ich_ray.storage.corpora.layout import Layout, Role
+from ich_ray.storage.corpora.layout import Beside, Layout, Place, Role
+from ich_ray.storage.layouts import layout_id, layout_of
 from ich_ray.storage.ledger import Entry
 from ich_ray.storage.objects import ListedObject, Store, join
-from ich_ray.storage.part_writer import LAYOUTS, PartWriter, read_finished
+from ich_ray.storage.part_writer import PartWriter, read_finished
 from ich_ray.storage.tables import Table, open_table, read_rows
 
 
@@ -26,6 +37,14 @@ class Labels:
     truths: Mapping[str, Truth]
     expected_keys: Mapping[str, str]
     """Slice -> the key that its object would have."""
+
+    volumes: Mapping[str, Mapping[str, Truth]]
+    """Key of a volume -> its slices and what the labels say of each."""
+
+    def on(self, item: Planned) -> Planned:
+        """Return an object with what the labels say of it."""
+        truth = self.truths.get(item.slice, Truth())
+        return replace(item, truth=truth, slices=self.volumes.get(item.key, {}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +69,7 @@ class Source:
     @property
     def layout(self) -> Layout:
         """Of the source."""
-        return LAYOUTS[self.config.layout]
+        return layout_of(self.config)
 
     @property
     def version(self) -> int:
@@ -60,7 +79,7 @@ class Source:
     @property
     def part_writer(self) -> PartWriter:
         """What a worker needs to read this source."""
-        return PartWriter(self.store, self.corpus, self.config.layout, self.pseudonyms)
+        return PartWriter(self.store, self.corpus, self.layout, self.pseudonyms)
 
     def role(self, item: ListedObject) -> Role:
         """Tell what an object is, by its key alone."""
@@ -78,7 +97,7 @@ class Source:
             ConfigError: They contradict themselves, or what was ingested by them.
         """
         if self.labels is None:
-            return Labels({}, {})
+            return Labels({}, {}, {})
         text = self.store.read_bytes(self.labels.url).decode("utf-8-sig", errors="replace")
         try:
             by_id = self.layout.read_labels(text)
@@ -89,7 +108,11 @@ class Source:
         if self.labels in self.new:
             self._refuse_changes(truths)
         keys = {name: self.layout.expected_key(slice_id) for slice_id, name in names.items()}
-        return Labels(truths, keys)
+        volumes: dict[str, dict[str, Truth]] = defaultdict(dict)
+        for name, key in keys.items():
+            if is_volume(key):
+                volumes[key][name] = truths[name]
+        return Labels(truths, keys, volumes)
 
     def _refuse_changes(self, truths: Mapping[str, Truth]) -> None:
         if self.slices_table is None:
@@ -122,18 +145,41 @@ class Source:
             role = self.role(item)
             if role in ("slice", "mask"):
                 place = self.layout.place(item.key)
-                assert place is not None
-                yield self.placed(item, role, place.patient, place.exam, place.slice)
+                if isinstance(place, Place):
+                    yield self.placed(item, role, place.patient, place.exam, place.slice)
+
+    def placed_beside(self, placed: Iterable[Planned]) -> tuple[list[Planned], list[Entry]]:
+        """Place new masks with the slices they lie beside; return the rows of those with none.
+
+        Args:
+            placed: The new slices, whose exams are known.
+        """
+        homes = homes_of(item for item in placed if item.role == "slice")
+        found: list[Planned] = []
+        refused: list[Entry] = []
+        for item in self.new:
+            place = self.layout.place(item.key) if self.role(item) == "mask" else None
+            if isinstance(place, Beside):
+                exam = nearest_exam(place.folder, homes, climb=place.climb)
+                if exam is None:
+                    refused.append(self.entry(item, "mask", Reason.MASK_WITHOUT_SLICE))
+                else:
+                    hashed = self.placed(item, "mask", "", "", item.key)
+                    found.append(replace(hashed, patient=exam[0], exam=exam[1]))
+        return found, refused
 
     def missing(self, labels: Labels, planned: Iterable[Planned]) -> Iterator[Entry]:
         """Yield a row for every label of new labels whose slice the source does not hold."""
         if self.labels not in self.new:
             return
         here = {item.slice for item in planned if item.role == "slice"}
+        # The archive's folders stand before the names that labels know.
+        keys = self.names.keys() | {key.rpartition("/")[2] for key in self.names}
         here |= {e.slice for e in [*self.known, *self.recovered] if e.slice is not None}
         already = {entry.source for entry in self.known if entry.reason == Reason.MISSING}
-        absent = labels_without_object(labels.expected_keys, slices=here, keys=self.names)
-        for name in (self.pseudonyms.of(key) for key in absent):
+        absent = labels_without_object(labels.expected_keys, slices=here, keys=keys)
+        # Many labels may name slices of one absent volume.
+        for name in (self.pseudonyms.of(key) for key in dict.fromkeys(absent)):
             if name not in already:
                 yield Entry(
                     source=name,
@@ -159,6 +205,7 @@ class Source:
             patient=self.pseudonyms.of(patient),
             exam=self.pseudonyms.of(exam),
             slice=self.pseudonyms.of(slice_id),
+            num_slices=slices_about(item.key, item.size),
         )
 
     def entry(self, item: ListedObject, role: Role, reason: Reason | None = None) -> Entry:
@@ -194,7 +241,8 @@ def open_source(settings: Settings, name: str, pseudonyms: Pseudonyms) -> Source
     labels = _labels_object(store, config, listed)
     if labels is not None and labels not in listed:
         listed = [*listed, labels]
-    if not any(LAYOUTS[config.layout].role(i.key) not in ("labels", "unknown") for i in listed):
+    layout = layout_of(config)
+    if not any(layout.role(i.key) not in ("labels", "unknown") for i in listed):
         raise ConfigError(
             f"corpora.{name}.source={config.source} holds nothing of the layout "
             f"{config.layout}; check the source and the layout"
@@ -241,10 +289,11 @@ def _check_same(
             f"corpus {name} has pseudonyms of key {there}, this run has key "
             f"{pseudonyms.fingerprint}; set identity or ICH_RAY_HMAC_KEY as at its first ingest"
         )
-    if table.properties["layout"] != config.layout:
+    if table.properties["layout"] != layout_id(config):
         raise ConfigError(
             f"corpus {name} was ingested from the layout {table.properties['layout']}, not "
-            f"{config.layout}; ingest this source under another name"
+            f"{layout_id(config)}; ingest this source, or with these nifti settings, under "
+            "another name"
         )
 
 
@@ -277,7 +326,7 @@ def _labels_object(
             raise ConfigError(f"labels={config.labels} does not exist; correct corpora.*.labels")
         return next((item for item in listed if item.url == found.url), found)
     by_key = {item.key: item for item in listed}
-    for place in LAYOUTS[config.layout].label_files():
+    for place in layout_of(config).label_files():
         if place in by_key:
             return by_key[place]
         if place.startswith("../"):

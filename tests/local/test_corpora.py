@@ -77,14 +77,14 @@ def jpeg(pixels: np.ndarray) -> bytes:
 
 def test_ct_ich_slices_are_a_window_of_hounsfield_units() -> None:
     key = "Patients_CT/049/brain/3.jpg"
-    item = CtIch().read_slice(key, jpeg(np.full((8, 8), 255, np.uint8)), NAMES)
+    (item,) = CtIch().read_slices(key, jpeg(np.full((8, 8), 255, np.uint8)), NAMES)
     assert corpus.hounsfield(item) == pytest.approx(100.0)
     assert (item.kind, item.center, item.width) == ("window", 40.0, 120.0)
     assert item.geometry.position_mm == 15.0
     assert item.key == NAMES.of(CtIch().place(key).slice)
     mask_key = "Patients_CT/049/brain/3_HGE_Seg.jpg"
     assert [CtIch().role(k) for k in (key, mask_key, "a.txt")] == ["slice", "mask", "unknown"]
-    masks = CtIch().read_masks(mask_key, jpeg(np.full((8, 8), 200, np.uint8)), NAMES)
+    masks = CtIch().read_masks(mask_key, jpeg(np.full((8, 8), 200, np.uint8)), {}, NAMES)
     assert masks[item.key].all()
 
 
@@ -98,7 +98,7 @@ def test_ct_ich_slices_are_a_window_of_hounsfield_units() -> None:
 )
 def test_ct_ich_refuses_what_is_no_grey_jpeg(data: bytes, reason: Reason) -> None:
     with pytest.raises(InvalidExam) as caught:
-        CtIch().read_slice("Patients_CT/049/brain/3.jpg", data, NAMES)
+        CtIch().read_slices("Patients_CT/049/brain/3.jpg", data, NAMES)
     assert caught.value.reason == reason
 
 
@@ -247,9 +247,10 @@ def written_exam(
         image = ct_slice(number)
         path.write_bytes(to_bytes(image))
         objects.append(planned(path, "slice", NAMES.of(image.SOPInstanceUID), truth))
-    writer = PartWriter(Store(str(folder)), "c", "folder", NAMES)
-    found, entries = writer.read_exam(objects)
-    return found, [(entry.outcome, entry.reason) for entry in entries if entry.role == "mask"]
+    writer = PartWriter(Store(str(folder)), "c", Folder(), NAMES)
+    exam = writer.read_exam(objects)
+    masks = [(entry.outcome, entry.reason) for entry in exam.entries if entry.role == "mask"]
+    return exam.labelled_slices(Folder()), masks
 
 
 def test_a_segmentation_marks_its_slices_and_no_others(tmp_path: Path) -> None:

@@ -84,8 +84,8 @@ def test_a_real_ct_ich_mask_lies_on_its_slice() -> None:
     folder = DATA / "ct-ich-v1"
     key = next(p for p in sorted(folder.glob("Patients_CT/*/brain/*_HGE_Seg.jpg")))
     relative = key.relative_to(folder).as_posix()
-    ((name, mask),) = CtIch().read_masks(relative, key.read_bytes(), NAMES).items()
+    ((name, mask),) = CtIch().read_masks(relative, key.read_bytes(), {}, NAMES).items()
     image = relative.replace("_HGE_Seg", "")
-    item = CtIch().read_slice(image, (folder / image).read_bytes(), NAMES)
+    (item,) = CtIch().read_slices(image, (folder / image).read_bytes(), NAMES)
     assert (item.key, item.stored.shape) == (name, mask.shape)
     assert mask.any()

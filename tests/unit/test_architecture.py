@@ -13,7 +13,10 @@ CORE = {"numpy", "scipy", "sklearn", "jaxtyping"}
 STORES = {"fsspec", "s3fs", "aiohttp", "botocore", "tenacity", "pyarrow", "deltalake"}
 MAY_IMPORT = {  # beyond the standard library and its own floor
     "ich_ray": CORE,
-    "ich_ray.storage": CORE | STORES | {"pydicom", "highdicom", "PIL", "safetensors"} | {"ich_ray"},
+    "ich_ray.storage": CORE
+    | STORES
+    | {"pydicom", "highdicom", "nibabel", "PIL", "safetensors"}
+    | {"ich_ray"},
     "ich_ray.learning": CORE | {"torch", "ich_ray"},
     "ich_ray.reporting": CORE | {"matplotlib", "jinja2", "ich_ray"},
     "ich_ray.distributed": CORE

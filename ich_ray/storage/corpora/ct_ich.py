@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +13,19 @@ from ich_ray.errors import InvalidExam, Reason
 from ich_ray.exam import Geometry, Kind, Slice
 from ich_ray.identity import Pseudonyms
 from ich_ray.ingest_plan import Truth
-from ich_ray.storage.corpora.layout import Place, Role, add, flag, label_rows, subtypes_of
+from ich_ray.storage.corpora.layout import (
+    Place,
+    Role,
+    add,
+    flag,
+    label_rows,
+    subtypes_of,
+    truth_of,
+    whole_number,
+)
 
-LABELS = ("hemorrhage_diagnosis.csv", "hemorrhage_diagnosis_raw_ct.csv")
+RAW_LABELS = "hemorrhage_diagnosis_raw_ct.csv"
+LABELS = ("hemorrhage_diagnosis.csv", RAW_LABELS)
 THICKNESS_MM = 5.0
 """Nominal, of the corpus's description (Hssayeni 2020); † the JPEG files carry no geometry."""
 
@@ -52,11 +62,8 @@ class CtIch:
     def read_labels(self, text: str) -> dict[str, Truth]:
         """Read the five subtypes; `No_Hemorrhage` is the opposite of the label."""
         labels: dict[str, Truth] = {}
-        needed = ("PatientNumber", "SliceNumber", *_COLUMNS, "No_Hemorrhage")
-        for line, row in label_rows(text, needed):
-            truth = Truth(not flag(line, row, "No_Hemorrhage"), subtypes_of(line, row, _COLUMNS))
-            _, _, slice_id = _identifiers(row["PatientNumber"], row["SliceNumber"])
-            add(labels, line, slice_id, truth)
+        for line, patient, number, truth in diagnoses(text):
+            add(labels, line, _identifiers(patient, number)[2], truth)
         return labels
 
     def expected_key(self, slice_id: str) -> str:
@@ -64,12 +71,12 @@ class CtIch:
         _, patient, number = slice_id.split("/")
         return f"Patients_CT/{patient}/brain/{number}.jpg"
 
-    def read_slice(self, key: str, data: bytes, pseudonyms: Pseudonyms) -> Slice:
+    def read_slices(self, key: str, data: bytes, pseudonyms: Pseudonyms) -> list[Slice]:
         """Decode 8-bit grey; the window maps it back to [-20, 100] HU."""
         match = _OBJECT.fullmatch(key)
         assert match, key
         patient, exam, slice_id = (pseudonyms.of(part) for part in _identifiers(match[1], match[2]))
-        return Slice(
+        item = Slice(
             exam=exam,
             key=slice_id,
             patient=patient,
@@ -88,9 +95,10 @@ class CtIch:
                 tilt_deg=None,
             ),
         )
+        return [item]
 
     def read_masks(
-        self, key: str, data: bytes, pseudonyms: Pseudonyms
+        self, key: str, data: bytes, slices: Mapping[str, Slice], pseudonyms: Pseudonyms
     ) -> dict[str, UInt8[np.ndarray, "rows columns"]]:
         """Decode a mask: JPEG blurs its edges, so half grey is the border."""
         match = _OBJECT.fullmatch(key)
@@ -99,7 +107,21 @@ class CtIch:
         return {pseudonyms.of(slice_id): (_grey(data) > 127).astype(np.uint8)}
 
 
-def _identifiers(patient: str, number: str) -> tuple[str, str, str]:
+def diagnoses(text: str) -> Iterator[tuple[int, int, int, Truth]]:
+    """Yield line, patient, slice and truth of a table of labels, of version 1.0.0 or 1.3.1.
+
+    Raises:
+        ConfigError: Columns are missing, or a row contradicts itself.
+    """
+    needed = ("PatientNumber", "SliceNumber", *_COLUMNS, "No_Hemorrhage")
+    for line, row in label_rows(text, needed):
+        subtypes = subtypes_of(line, row, _COLUMNS)
+        truth = truth_of(line, not flag(line, row, "No_Hemorrhage"), subtypes)
+        patient = whole_number(line, row, "PatientNumber")
+        yield line, patient, whole_number(line, row, "SliceNumber"), truth
+
+
+def _identifiers(patient: str | int, number: str | int) -> tuple[str, str, str]:
     """Return patient, exam and slice; prefixed, since bare numbers name others elsewhere."""
     name = f"ct-ich/{int(patient):03d}"
     return name, f"{name}/exam", f"{name}/{int(number)}"

@@ -26,6 +26,18 @@ class Place:
     patient: str
     exam: str
     slice: str
+    """Of a volume: its own, since its slices are known when it is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Where the slices of a mask lie that says nothing of its exam: below a folder."""
+
+    folder: str
+    """Key, without a slash at its end."""
+
+    climb: bool
+    """Whether the nearest folder above it that holds slices will do."""
 
 
 @runtime_checkable
@@ -47,7 +59,7 @@ class Layout(Protocol):
     def role(self, key: str) -> Role:
         """Tell what an object is, by its key alone."""
 
-    def place(self, key: str) -> Place | None:
+    def place(self, key: str) -> Place | Beside | None:
         """Tell what an object belongs to, or None where only its header says."""
 
     def label_files(self) -> Sequence[str]:
@@ -59,13 +71,16 @@ class Layout(Protocol):
     def expected_key(self, slice_id: str) -> str:
         """Return the key that a slice named by a label would have."""
 
-    def read_slice(self, key: str, data: bytes, pseudonyms: Pseudonyms) -> Slice:
-        """Decode a slice, or raise InvalidExam."""
+    def read_slices(self, key: str, data: bytes, pseudonyms: Pseudonyms) -> list[Slice]:
+        """Decode an object's slices, one or a volume of them, or raise InvalidExam."""
 
     def read_masks(
-        self, key: str, data: bytes, pseudonyms: Pseudonyms
+        self, key: str, data: bytes, slices: Mapping[str, Slice], pseudonyms: Pseudonyms
     ) -> dict[str, UInt8[np.ndarray, "rows columns"]]:
-        """Decode masks by the pseudonym of their slice, or raise InvalidExam."""
+        """Decode masks by the pseudonym of their slice, or raise InvalidExam.
+
+        `slices` are the exam's, by their pseudonyms: what has no names lies on them by its place.
+        """
 
 
 def with_truth(
@@ -109,11 +124,21 @@ def label_rows(text: str, needed: Sequence[str]) -> Iterator[tuple[int, Mapping[
             f"the table of labels lacks the columns {', '.join(missing)}; "
             f"it must hold {', '.join(needed)}"
         )
+    twice = [name for name in needed if header.count(name) > 1]
+    if twice:
+        raise ConfigError(f"the table of labels has two columns {twice[0]}; remove one")
     for row in reader:
-        if row:
-            if len(row) < len(header):
+        cells = [cell.strip() for cell in row]
+        # A row of blanks, as spreadsheets leave them below a table, is none.
+        if any(cells):
+            if len(cells) < len(header):
                 raise ConfigError(f"the table of labels breaks off in line {reader.line_num}")
-            yield reader.line_num, dict(zip(header, (cell.strip() for cell in row), strict=False))
+            if any(cells[len(header) :]):
+                raise ConfigError(
+                    f"line {reader.line_num} of the table of labels has more cells than the "
+                    "header; quote what holds a comma"
+                )
+            yield reader.line_num, dict(zip(header, cells, strict=False))
 
 
 def flag(line: int, row: Mapping[str, str], column: str) -> bool:
@@ -124,6 +149,30 @@ def flag(line: int, row: Mapping[str, str], column: str) -> bool:
         raise ConfigError(
             f"the table of labels must hold 0 or 1 in column {column}; see line {line}"
         ) from None
+
+
+def whole_number(line: int, row: Mapping[str, str], column: str) -> int:
+    """Return a cell that holds a whole number, or say in which line and column none stands."""
+    # Spreadsheets write 49 as 49.0.
+    text = row[column].removesuffix(".0")
+    if not text.isdecimal():
+        raise ConfigError(
+            f"the table of labels must hold whole numbers in column {column}; see line {line}"
+        )
+    return int(text)
+
+
+def truth_of(line: int, label: bool, subtypes: Subtypes) -> Truth:  # noqa: FBT001  (a value)
+    """Return what a row says, unless it contradicts itself: a subtype without a hemorrhage.
+
+    A hemorrhage without a subtype is no contradiction: its type is unknown.
+    """
+    if any(subtypes) and not label:
+        raise ConfigError(
+            f"the table of labels contradicts itself: line {line} names a subtype on a slice "
+            "that it says has no hemorrhage; correct the row"
+        )
+    return Truth(label, subtypes)
 
 
 def subtypes_of(line: int, row: Mapping[str, str], names: Sequence[str]) -> Subtypes:

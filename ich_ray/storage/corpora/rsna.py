@@ -1,7 +1,11 @@
-"""RSNA 2019: a flat folder of `ID_<sop>.dcm`, and `stage_2_train.csv` in long form."""
+"""RSNA 2019: a flat folder of `ID_<sop>.dcm`, and `stage_2_train.csv` in long form.
+
+The source may be the folder, the competition's root with its folders and the CSV, or Kaggle's own
+zip archive, with or without a path into it.
+"""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -16,6 +20,8 @@ from ich_ray.storage import dicom
 from ich_ray.storage.corpora.layout import Place, Role, flag, label_rows
 
 LABELS = "stage_2_train.csv"
+ARCHIVE_FOLDER = "rsna-intracranial-hemorrhage-detection"
+"""† The one folder at the top of Kaggle's archive, of the competition's page."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +41,15 @@ class Rsna:
         name = PurePosixPath(key).name
         if name.startswith("ID_") and name.endswith(".dcm"):
             return "object"
-        return "labels" if key == LABELS else "unknown"
+        return "labels" if key in self.label_files() else "unknown"
 
     def place(self, key: str) -> Place | None:
         """Only the header says."""
         return None
 
     def label_files(self) -> Sequence[str]:
-        """In the folder, or beside it."""
-        return LABELS, f"../{LABELS}"
+        """In the folder, below the archive's top, or beside the folder."""
+        return LABELS, f"{ARCHIVE_FOLDER}/{LABELS}", f"../{LABELS}"
 
     def read_labels(self, text: str) -> dict[str, Truth]:
         """Read `ID_<sop>_<type>,<0 or 1>`; the corpus repeats four slices' rows, in agreement."""
@@ -61,12 +67,12 @@ class Rsna:
         """Return the file of a slice."""
         return f"{slice_id}.dcm"
 
-    def read_slice(self, key: str, data: bytes, pseudonyms: Pseudonyms) -> Slice:
+    def read_slices(self, key: str, data: bytes, pseudonyms: Pseudonyms) -> list[Slice]:
         """Decode the DICOM object."""
-        return dicom.read_slice(data, pseudonyms)
+        return [dicom.read_slice(data, pseudonyms)]
 
     def read_masks(
-        self, key: str, data: bytes, pseudonyms: Pseudonyms
+        self, key: str, data: bytes, slices: Mapping[str, Slice], pseudonyms: Pseudonyms
     ) -> dict[str, UInt8[np.ndarray, "rows columns"]]:
         """Decode a segmentation; the competition has none."""
         return dicom.read_masks(data, pseudonyms)
@@ -76,4 +82,9 @@ def _truth(flags: dict[str, bool]) -> Truth:
     if any(name not in flags for name in (*HEMORRHAGE_TYPES, "any")):
         raise ConfigError("the labels lack some of the six rows of a slice; fetch them again")
     first, second, third, fourth, fifth = (flags[name] for name in HEMORRHAGE_TYPES)
+    if flags["any"] != any((first, second, third, fourth, fifth)):
+        raise ConfigError(
+            "the labels contradict themselves: `any` of a slice is not that of its five types; "
+            "fetch them again"
+        )
     return Truth(flags["any"], (first, second, third, fourth, fifth))

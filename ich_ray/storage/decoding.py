@@ -1,0 +1,34 @@
+"""The one boundary where anything may be raised: decoders of hostile bytes."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+
+from ich_ray.errors import InvalidExam, Reason
+
+_LOGGERS = ("pydicom", "nibabel.global")
+
+
+@contextlib.contextmanager
+def decoding(reason: Reason, what: str) -> Iterator[None]:
+    """Turn whatever a decoder of hostile bytes raises into a reason of the ledger.
+
+    The one place with `except Exception`: decoders raise anything here, from struct.error to
+    RecursionError. Their warnings and messages quote values of the header, so they end here too.
+    """
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    disabled = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except InvalidExam:
+        raise
+    except Exception as error:  # noqa: BLE001  (the documented boundary)
+        raise InvalidExam(reason, f"{what} ({type(error).__name__})") from None
+    finally:
+        for logger, before in zip(loggers, disabled, strict=True):
+            logger.disabled = before

@@ -1,0 +1,36 @@
+"""The layout that the settings of a corpus choose."""
+
+from ich_ray.config import CorpusConfig, NiftiConfig
+from ich_ray.identity import content_hash
+from ich_ray.settings import resolved
+from ich_ray.storage.corpora.ct_ich import CtIch
+from ich_ray.storage.corpora.folder import Folder
+from ich_ray.storage.corpora.layout import Layout
+from ich_ray.storage.corpora.nifti import Nifti
+from ich_ray.storage.corpora.rsna import Rsna
+
+
+def layout_of(config: CorpusConfig) -> Layout:
+    """Return the layout of a corpus, with its settings."""
+    match config.layout:
+        case "rsna":
+            return Rsna()
+        case "ct_ich":
+            return CtIch()
+        case "nifti":
+            return Nifti(config.nifti)
+        case "folder":
+            return Folder(config.nifti)
+
+
+def layout_id(config: CorpusConfig) -> str:
+    """Return what a corpus records of its layout: rows of two are never in one table.
+
+    Templates and mask values decide what the same objects become, so they are part of it.
+
+    >>> layout_id(CorpusConfig(layout="rsna", source="data"))
+    'rsna'
+    """
+    if config.nifti == NiftiConfig():
+        return config.layout
+    return f"{config.layout}-{content_hash(resolved(config.nifti))}"
