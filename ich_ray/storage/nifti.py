@@ -77,12 +77,15 @@ def read_volume(data: bytes) -> Volume:
         kind: Any = Nifti2Header if Nifti2Header.may_contain_header(head) else Nifti1Header
         header = kind(head[: kind.template_dtype.itemsize])
     with decoding(Reason.BAD_HEADER, "its header cannot be read"):
-        shape, dtype, offset = _shape(header), header.get_data_dtype(), header.get_data_offset()
+        shape, dtype = _shape(header), header.get_data_dtype()
+        offset = int(header.get_data_offset())
+        if offset < kind.single_vox_offset:
+            raise InvalidExam(Reason.BAD_HEADER, "its voxels would begin within its header")
         if dtype.kind not in "iuf":
             raise InvalidExam(Reason.NOT_AN_IMAGE, "its voxels are colours or complex numbers")
         slope, intercept = header.get_slope_inter()
         affine = _affine(header)
-        end = int(offset) + math.prod(shape) * dtype.itemsize
+        end = offset + math.prod(shape) * dtype.itemsize
     if end > MAX_BYTES:
         raise InvalidExam(Reason.TOO_LARGE, f"{end} bytes unpacked; at most {MAX_BYTES} are read")
     with decoding(Reason.UNDECODABLE_PIXELS, "it cannot be inflated"):
