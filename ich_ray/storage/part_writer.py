@@ -183,6 +183,8 @@ class PartWriter:
         )
 
     def _read_masks(self, item: Planned, exam: ReadExam) -> None:
+        if not exam.slices:
+            raise InvalidExam(Reason.MASK_WITHOUT_SLICE, "no slice of the mask's exam was read")
         data = _fetch(self.store, item.url, item.source)
         found = self.layout.read_masks(item.key, data, exam.slices, self.pseudonyms)
         for key, mask in _fitting(found, exam.slices, exam.truths).items():
