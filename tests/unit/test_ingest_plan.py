@@ -8,7 +8,9 @@ from ich_ray.ingest_plan import (
     Planned,
     Truth,
     first_by_key,
+    homes_of,
     labels_without_object,
+    nearest_exam,
     part_name,
     parts_by_patient,
     truth_changed,
@@ -116,6 +118,47 @@ def test_what_the_corpus_holds_is_a_duplicate_and_a_mask_is_none_of_its_slice() 
     known = {("slice", "slice 1")}
     mask = replace(planned(2, role="mask"), slice="slice 1")
     assert first_by_key([planned(1), mask], known=known) == ([mask], [planned(1)])
+
+
+def test_a_volume_counts_as_its_slices() -> None:
+    volumes = [replace(planned(n, patient=n), num_slices=30) for n in range(4)]
+    parts = parts_by_patient(volumes, slices_per_part=64)
+    assert [len(part) for part in parts] == [2, 2]
+
+
+def test_the_name_of_a_part_changes_with_the_labels_of_a_volume() -> None:
+    volume = planned(1)
+    negative, positive = {"a": Truth(label=False)}, {"a": POSITIVE}
+    names = {named([replace(volume, slices=said)]) for said in ({}, negative, positive)}
+    assert len(names) == 3
+    both = [{"a": POSITIVE, "b": POSITIVE}, {"b": POSITIVE, "a": POSITIVE}]
+    assert len({named([replace(volume, slices=said)]) for said in both}) == 1
+
+
+def below(key: str, exam: int) -> Planned:
+    return replace(planned(1, patient=exam, exam=exam), key=key)
+
+
+@pytest.mark.parametrize(
+    ("folder", "climb", "exam"),
+    [
+        ("p1", True, 1),
+        ("p1/dicom", True, 1),
+        ("p1/masks/mine", True, 1),
+        ("p1/masks", False, None),
+        ("p2", True, None),  # two exams: whose?
+        ("p2/b", True, 3),
+        ("", True, None),
+        ("elsewhere", True, None),
+        ("p1/dic", False, None),
+    ],
+)
+def test_a_mask_belongs_to_the_one_exam_that_lies_nearest(
+    folder: str, *, climb: bool, exam: int | None
+) -> None:
+    slices = [below(k, e) for k, e in (("p1/dicom/1", 1), ("p2/a/1", 2), ("p2/b/c/1", 3))]
+    expected = None if exam is None else (f"patient {exam}", f"patient {exam} exam {exam}")
+    assert nearest_exam(folder, homes_of(slices), climb=climb) == expected
 
 
 def test_a_label_without_its_object_is_missing() -> None:
