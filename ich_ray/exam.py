@@ -50,7 +50,7 @@ class Plane:
             orientation: Image Orientation (Patient) (0020,0037): of a row, then of a column.
             spacing: Pixel Spacing (0028,0030): between rows, then between columns, mm.
 
-        >>> Plane.of([0, 0, 5], [1, 0, 0, 0, 1, 0], [2, 3]).column_step_mm
+        >>> Plane.of([0.0, 0.0, 5.0], [1.0, 0.0, 0.0, 0.0, 1.0, 0.0], [2.0, 3.0]).column_step_mm
         (3.0, 0.0, 0.0)
         """
         x, y, z = (float(value) for value in corner)
