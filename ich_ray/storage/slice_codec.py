@@ -1,9 +1,10 @@
 """Pixels to bytes of a Parquet column and back, lossless.
 
 A CT slice is smooth, so the differences of neighbouring pixels are small. The encoding takes the
-second mixed difference (along rows and columns) modulo 2^16, folds the sign into the lowest bit,
-and puts the high bytes, nearly all 0, in a plane of their own: zstd, which the column adds, then
-packs a head CT to less than half of what it makes of the raw values, in numpy alone.
+second mixed difference (along rows and columns) modulo 2^16 and puts its high bytes, nearly all 0,
+in a plane of their own: zstd, which the column adds, then packs a head CT to about half of what it
+makes of the raw values, and faster to decode than any image codec that packs it as well
+(benchmarks/pixel_codecs.py).
 """
 
 import zlib
@@ -17,9 +18,9 @@ from ich_ray.errors import ConfigError
 MASK_CODEC = "raw-u8-1"
 
 _CODECS: dict[str, np.dtype[Any]] = {
-    "gradient-i16-1": np.dtype("<i2"),
-    "gradient-u16-1": np.dtype("<u2"),
-    "gradient-u8-1": np.dtype("u1"),
+    "gradient-i16-2": np.dtype("<i2"),
+    "gradient-u16-2": np.dtype("<u2"),
+    "gradient-u8-2": np.dtype("u1"),
     MASK_CODEC: np.dtype("u1"),
 }
 _CODEC_OF = {dtype: name for name, dtype in _CODECS.items() if name != MASK_CODEC}
@@ -35,18 +36,15 @@ def encode(stored: Integer[np.ndarray, "rows columns"]) -> tuple[str, bytes]:
     if codec is None:
         raise TypeError(f"slices are int16, uint16 or uint8; got {stored.dtype}")
     little = np.ascontiguousarray(stored, _CODECS[codec])
-    signed = np.dtype(f"<i{stored.dtype.itemsize}")
-    gradient = _differences(_differences(little.view(signed)).T).T
-    # Zigzag: 0, -1, 1, -2 ... become 0, 1, 2, 3 ...
-    folded = (gradient << 1) ^ (gradient >> (8 * stored.dtype.itemsize - 1))
-    return codec, _planes(np.ascontiguousarray(folded))
+    values = little.view(np.dtype(f"<u{stored.dtype.itemsize}"))
+    return codec, _planes(_row_differences(_column_differences(values)))
 
 
 def decode(codec: str, data: bytes, rows: int, columns: int) -> Integer[np.ndarray, "rows columns"]:
     """Return what was encoded.
 
     Raises:
-        ConfigError: The codec is unknown: the corpus was written by a later version.
+        ConfigError: The codec is unknown: another version wrote the corpus.
         ValueError: The bytes are not those of a slice of this size.
     """
     dtype = _CODECS.get(codec)
@@ -60,17 +58,18 @@ def decode(codec: str, data: bytes, rows: int, columns: int) -> Integer[np.ndarr
     plane = np.frombuffer(data, np.uint8)
     if codec == MASK_CODEC:
         return plane.reshape(rows, columns).copy()
-    unsigned = np.dtype(f"<u{dtype.itemsize}")
     if dtype.itemsize == 1:
-        folded = plane.reshape(rows, columns)
+        values = plane.reshape(rows, columns).copy()
     else:
-        folded = np.empty((rows, columns), unsigned)
-        halves = folded.view(np.uint8).reshape(rows, columns, 2)
-        halves[..., 0], halves[..., 1] = plane.reshape(2, rows, columns)
-    gradient = (folded >> 1) ^ np.negative(folded & 1)
-    np.cumsum(gradient, axis=0, dtype=unsigned, out=gradient)
-    np.cumsum(gradient, axis=1, dtype=unsigned, out=gradient)
-    stored: Integer[np.ndarray, "rows columns"] = gradient.view(dtype)
+        low, high = plane.reshape(2, rows, columns)
+        values = high.astype("<i2")
+        values <<= 8
+        values += low.view(np.int8)
+    # A loop over whole rows: numpy's cumsum along axis 0 walks single columns, 5 times as slow.
+    for row, above in zip(values[1:], values, strict=False):
+        row += above
+    np.cumsum(values, axis=1, dtype=values.dtype, out=values)
+    stored: Integer[np.ndarray, "rows columns"] = values.view(dtype)
     return stored
 
 
@@ -84,7 +83,7 @@ def checksum(data: bytes) -> int:
     return zlib.crc32(data)
 
 
-def _differences(
+def _column_differences(
     values: Integer[np.ndarray, "rows columns"],
 ) -> Integer[np.ndarray, "rows columns"]:
     """Return each column less the one before it, modulo the width of the integers."""
@@ -94,8 +93,20 @@ def _differences(
     return differences
 
 
+def _row_differences(
+    values: Integer[np.ndarray, "rows columns"],
+) -> Integer[np.ndarray, "rows columns"]:
+    """Return each row less the one above it, modulo the width of the integers."""
+    differences = np.empty_like(values)
+    differences[:1] = values[:1]
+    np.subtract(values[1:], values[:-1], out=differences[1:])
+    return differences
+
+
 def _planes(values: Integer[np.ndarray, "rows columns"]) -> bytes:
+    """Return the low bytes, then the high ones: value = signed low + 256 * high, modulo 2^16."""
     if values.dtype.itemsize == 1:
         return values.tobytes()
-    halves = values.view(np.uint8).reshape(*values.shape, 2)
-    return halves[..., 0].tobytes() + halves[..., 1].tobytes()
+    # Low bytes count from -128: a small negative difference has a high byte of 0 as well.
+    high = (values + np.uint16(128)) >> 8
+    return values.astype(np.uint8).tobytes() + high.astype(np.uint8).tobytes()

@@ -34,7 +34,7 @@ def test_masks_are_kept_as_they_are(mask: np.ndarray) -> None:
 
 def test_codecs_are_named_and_versioned() -> None:
     named = [encode(np.zeros((1, 1), dtype))[0] for dtype in (np.int16, np.uint16, np.uint8)]
-    assert named == ["gradient-i16-1", "gradient-u16-1", "gradient-u8-1"]
+    assert named == ["gradient-i16-2", "gradient-u16-2", "gradient-u8-2"]
 
 
 def test_a_later_codec_is_refused_by_name() -> None:
@@ -43,8 +43,8 @@ def test_a_later_codec_is_refused_by_name() -> None:
 
 
 def test_bytes_of_another_size_are_refused() -> None:
-    with pytest.raises(ValueError, match="3 bytes are no gradient-i16-1 slice of 1 x 1"):
-        decode("gradient-i16-1", b"abc", 1, 1)
+    with pytest.raises(ValueError, match="3 bytes are no gradient-i16-2 slice of 1 x 1"):
+        decode("gradient-i16-2", b"abc", 1, 1)
 
 
 def test_values_of_more_bits_are_refused() -> None:
