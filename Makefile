@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: setup demo demo-real test test-unit test-local test-cluster test-real test-gpu check format \
-	bench-phantom clean
+	bench-phantom bench-codecs clean
 
 setup: $(READY)
 
@@ -64,6 +64,9 @@ format: $(READY)
 
 bench-phantom: $(READY)
 	$(BIN)/python -m benchmarks.phantom_realism
+
+bench-codecs: $(READY)
+	$(BIN)/python -m benchmarks.pixel_codecs
 
 clean:
 	rm -rf out .venv
