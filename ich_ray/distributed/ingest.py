@@ -11,7 +11,7 @@ from ich_ray.distributed.ingest_passes import read_headers, write_parts
 from ich_ray.distributed.session import code_revision, configure_data
 from ich_ray.identity import Pseudonyms, content_hash
 from ich_ray.ingest_plan import Planned, first_by_key, parts_by_patient, slices_about
-from ich_ray.settings import resolved
+from ich_ray.settings import for_record
 from ich_ray.storage import corpus, ledger
 from ich_ray.storage.layouts import layout_id
 from ich_ray.storage.ledger import Entry
@@ -209,8 +209,13 @@ def _origin(settings: Settings, source: Source) -> dict[str, str]:
     return {
         "schema_version": corpus.SCHEMA_VERSION,
         "code_revision": code_revision(),
-        "settings": json.dumps(resolved(settings), sort_keys=True),
-        "inputs": json.dumps({"source": source.config.source, "objects": len(source.new)}),
+        "settings": json.dumps(for_record(settings, source.pseudonyms), sort_keys=True),
+        "inputs": json.dumps(
+            {
+                "source": source.pseudonyms.of(source.config.source),
+                "objects": len(source.new),
+            }
+        ),
         "stage": "ingest",
         "layout": layout_id(source.config),
         "kind": source.layout.kind,

@@ -34,7 +34,7 @@ from ich_ray.reporting.contents import (
     Roc,
 )
 from ich_ray.reporting.report import write_report
-from ich_ray.settings import resolved
+from ich_ray.settings import for_record
 from ich_ray.storage.objects import join
 from ich_ray.storage.tables import read_rows
 
@@ -146,7 +146,7 @@ def _report(run: Session, found: Evaluation, identity: str) -> Report:
 
 def _settings_of_report(run: Session) -> dict[str, Any]:
     """Return the settings without the places of one machine."""
-    settings: dict[str, Any] = resolved(run.settings)
+    settings = for_record(run.settings, run.pseudonyms)
     for section in ("store", "cluster", "phantoms", "audit", "show"):
         del settings[section]
     for corpus in settings["corpora"].values():

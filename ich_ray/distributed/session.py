@@ -19,7 +19,7 @@ import ray.exceptions
 from ich_ray.config import ClusterConfig, InputConfig, Settings
 from ich_ray.errors import ConfigError, IchRayError, SurroundingsError
 from ich_ray.identity import Pseudonyms, content_hash
-from ich_ray.settings import resolved
+from ich_ray.settings import for_record
 from ich_ray.splits import split_of
 from ich_ray.storage.corpus import Corpus, open_corpus
 from ich_ray.storage.objects import Store
@@ -120,7 +120,7 @@ def recorded(
             Run(
                 stage=stage,
                 name=name,
-                settings=resolved(run.settings),
+                settings=for_record(run.settings, run.pseudonyms),
                 figures=said,
                 code_revision=code_revision(),
                 started=started,

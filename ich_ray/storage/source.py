@@ -1,5 +1,6 @@
 """A source beside the ledger of its corpus: what is new in it, and what its objects belong to."""
 
+import contextlib
 import csv
 import io
 import os
@@ -98,7 +99,8 @@ class Source:
         """
         if self.labels is None:
             return Labels({}, {}, {})
-        text = self.store.read_bytes(self.labels.url).decode("utf-8-sig", errors="replace")
+        with _unnamed(f"corpora.{self.corpus}.labels"):
+            text = self.store.read_bytes(self.labels.url).decode("utf-8-sig", errors="replace")
         try:
             by_id = self.layout.read_labels(text)
         except ConfigError as error:
@@ -237,15 +239,17 @@ def open_source(settings: Settings, name: str, pseudonyms: Pseudonyms) -> Source
     ledger_table, known = ledger.read_ledger(store, name)
     _check_same(name, config, pseudonyms, ledger_table)
     recovered = _recovered(store, name, slices_table, known)
-    listed = store.listing(config.source)
-    labels = _labels_object(store, config, listed)
+    with _unnamed(f"corpora.{name}.source"):
+        listed = store.listing(config.source)
+    with _unnamed(f"corpora.{name}.labels"):
+        labels = _labels_object(store, config, listed)
     if labels is not None and labels not in listed:
         listed = [*listed, labels]
     layout = layout_of(config)
     if not any(layout.role(i.key) not in ("labels", "unknown") for i in listed):
         raise ConfigError(
-            f"corpora.{name}.source={config.source} holds nothing of the layout "
-            f"{config.layout}; check the source and the layout"
+            f"corpora.{name}.source holds nothing of the layout {config.layout}; "
+            "check the source and the layout"
         )
     names = {item.key: pseudonyms.of(item.key) for item in listed}
     done = {(entry.source, entry.etag) for entry in [*known, *recovered]}
@@ -317,13 +321,26 @@ def _recovered(
     return entries
 
 
+@contextlib.contextmanager
+def _unnamed(setting: str) -> Iterator[None]:
+    """Name the setting instead of its value: a prefix may be named after a patient."""
+    try:
+        yield
+    except SurroundingsError as error:
+        kind = type(error.__cause__).__name__ if error.__cause__ else "it is not there"
+        raise SurroundingsError(
+            f"{setting} could not be read ({kind}); check that it exists, the disk or the object "
+            "store and its credentials, then run the same command again"
+        ) from None
+
+
 def _labels_object(
     store: Store, config: CorpusConfig, listed: Sequence[ListedObject]
 ) -> ListedObject | None:
     if config.labels:
         found = store.describe(config.labels)
         if found is None:
-            raise ConfigError(f"labels={config.labels} does not exist; correct corpora.*.labels")
+            raise ConfigError("the table of labels does not exist; correct corpora.*.labels")
         return next((item for item in listed if item.url == found.url), found)
     by_key = {item.key: item for item in listed}
     for place in layout_of(config).label_files():
