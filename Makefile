@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: setup demo demo-real test test-unit test-local test-cluster test-real test-gpu check format \
-	bench-phantom bench-codecs clean
+	bench-phantom bench-codecs bench-ingest clean
 
 setup: $(READY)
 
@@ -67,6 +67,9 @@ bench-phantom: $(READY)
 
 bench-codecs: $(READY)
 	$(BIN)/python -m benchmarks.pixel_codecs
+
+bench-ingest: $(READY)
+	$(BIN)/python -m benchmarks.ingest_speed
 
 clean:
 	rm -rf out .venv

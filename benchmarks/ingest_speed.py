@@ -30,7 +30,6 @@ from benchmarks.process_tree import Usage, run
 from ich_ray.distributed.local_store import local_s3, make_bucket
 
 CONTENDERS = ("ours", "ours_pydicom", "plain_loop", "naive_ray_data")
-PYDICOM_ALONE = "corpora.bench.decoder=pydicom"
 BUCKET = "bench"
 
 
@@ -100,9 +99,8 @@ def command(place: Place, contender: str, slices: int) -> list[str]:
     overrides = [f"corpora.bench.source={source}", f"store.root={place.output}"]
     if "AWS_ENDPOINT_URL" in place.environment:
         overrides.append(f"store.endpoint_url={place.environment['AWS_ENDPOINT_URL']}")
-    if contender == "ours_pydicom":
-        overrides.append(PYDICOM_ALONE)
-    return [sys.executable, "-m", "jobs.ingest", str(settings), *overrides, "--json"]
+    module = "benchmarks.ingest_pydicom" if contender == "ours_pydicom" else "jobs.ingest"
+    return [sys.executable, "-m", module, str(settings), *overrides, "--json"]
 
 
 def ratios(bench: Bench, place: Place, repetitions: int) -> dict[str, float]:
