@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 import pytest
 
-from ich_ray.config import Settings
+from ich_ray.config import CorpusConfig, Settings, StoreConfig
 from ich_ray.errors import ConfigError
-from ich_ray.settings import parse, resolved
+from ich_ray.identity import Pseudonyms
+from ich_ray.settings import for_record, parse, resolved
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,3 +152,14 @@ def test_an_override_that_sets_nothing_is_refused(override: str) -> None:
 def test_an_override_cannot_go_below_a_value() -> None:
     with pytest.raises(ConfigError, match=r"^slices.deep: slices is a value, not a section$"):
         parse(Head, HEAD + "slices = 3", ["slices.deep=1"])
+
+
+def test_a_record_of_settings_names_no_place_of_a_corpus() -> None:
+    corpus = CorpusConfig(layout="rsna", source="s3://exports/doe_jane", labels="")
+    settings = Settings(store=StoreConfig(root="s3://ich/run"), corpora={"c": corpus})
+    names = Pseudonyms(b"a key")
+    record = for_record(settings, names)
+    assert record["corpora"]["c"]["source"] == names.of("s3://exports/doe_jane")
+    assert record["corpora"]["c"]["labels"] == ""
+    assert record["corpora"]["c"]["layout"] == "rsna"
+    assert record["store"]["root"] == "s3://ich/run"
