@@ -31,6 +31,8 @@ from ich_ray.distributed.local_store import local_s3, make_bucket
 
 CONTENDERS = ("ours", "ours_pydicom", "plain_loop", "naive_ray_data")
 BUCKET = "bench"
+ATTEMPTS = 4
+"""Of one run, before the benchmark gives up."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,15 @@ class Bench:
         path = self.records / f"{name}.json"
         if path.exists():
             return Usage(**json.loads(path.read_text()))
-        usage = work()
+        for attempt in range(ATTEMPTS):
+            try:
+                usage = work()
+                break
+            except RuntimeError as error:
+                # On a busy machine Ray does not come up in its 30 s.
+                print(f"{name} failed: {str(error).splitlines()[-1]}", flush=True)
+                if attempt == ATTEMPTS - 1:
+                    raise
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(asdict(usage)))
         print(
