@@ -66,7 +66,7 @@ def write_corpus(
     parts = []
     for start in range(0, len(whole), exams_of_a_part):
         chosen = whole[start : start + exams_of_a_part]
-        tag = f"{whole[0][0].exam[:8]}{start:04d}"
+        tag = NAMES.of(" ".join(item.key for exam in chosen for item in exam))
         rows = corpus.to_table(chosen)
         parts.append(write_part(store, table_url, tag, rows, [len(exam) for exam in chosen]))
     kind = whole[0][0].kind
@@ -88,7 +88,9 @@ def write_corpus(
         Entry(source="0", etag="1", size=1, role="slice", outcome="rejected", reason="not_ct")
     )
     url = corpus.ledger_url(store, name)
-    part = write_part(store, url, f"ledger{whole[0][0].exam[:8]}", ledger.to_table(entries), None)
+    part = write_part(
+        store, url, f"{parts[0].path.split('.')[0]}-ledger", ledger.to_table(entries), None
+    )
     commit(store, url, schema=ledger.SCHEMA, parts=[part], properties=properties)
 
 
