@@ -64,6 +64,13 @@ class Reason(StrEnum):
     BAD_HEADER = "bad_header"
     TRUNCATED_PIXELS = "truncated_pixels"
     UNDECODABLE_PIXELS = "undecodable_pixels"
+    DECODER_CRASHED = "decoder_crashed"
+    """Its decoder ended the process that ran it, twice."""
+
+    TOO_SLOW = "too_slow"
+    TOO_LARGE = "too_large"
+    """Decoding it takes more time, or more memory, than one object may."""
+
     MASK_WITHOUT_SLICE = "mask_without_slice"
     MASK_MISMATCH = "mask_mismatch"
     UNKNOWN_FILE = "unknown_file"

@@ -10,6 +10,10 @@ from ich_ray.errors import InvalidExam, Reason
 _LOGGERS = ("pydicom", "nibabel.global")
 
 
+class Unsure(Exception):
+    """A fast reader leaves an object to the reader of reference."""
+
+
 @contextlib.contextmanager
 def decoding(reason: Reason, what: str) -> Iterator[None]:
     """Turn whatever a decoder of hostile bytes raises into a reason of the ledger.
@@ -25,8 +29,10 @@ def decoding(reason: Reason, what: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except InvalidExam:
+    except (InvalidExam, Unsure):
         raise
+    except MemoryError:
+        raise InvalidExam(Reason.TOO_LARGE, f"{what} (it takes too much memory)") from None
     except Exception as error:  # noqa: BLE001  (the documented boundary)
         raise InvalidExam(reason, f"{what} ({type(error).__name__})") from None
     finally:

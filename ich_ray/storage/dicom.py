@@ -6,34 +6,40 @@ of the ledger. Reasons and messages name tags, never their values: values name p
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import highdicom
 import numpy as np
 import pydicom
 from jaxtyping import Integer, UInt8
 from pydicom.dataset import FileDataset
 from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag
-from pydicom.uid import UID
 
 from ich_ray import hounsfield, volume
 from ich_ray.errors import InvalidExam, Reason
-from ich_ray.exam import HEMORRHAGE_TYPES, Geometry, Plane, Slice
-from ich_ray.identity import Pseudonyms
-from ich_ray.storage.decoding import decoding as _decoding
+from ich_ray.exam import Geometry, Plane, Slice
+from ich_ray.identity import PUBLIC_KEY, Pseudonyms
+from ich_ray.storage.decoding import Unsure, decoding
+from ich_ray.storage.dicom_pixels import PIXEL_DATA, RecordedTags, Tags, pixels_of, repaired
+from ich_ray.storage.guarded import Answer, guarded
+from ich_ray.storage.plain_dicom import PlainDataset
+
+Reader = Literal["dicomsdl", "pydicom"]
+READER: ContextVar[Reader] = ContextVar("READER", default="dicomsdl")
+"""Who reads ordinary objects; pydicom reads all others either way, and gives the same slices."""
 
 HEADER_BYTES = 64 * 1024
 """Enough for the header of nearly every CT slice; `read_header` says when it is not."""
 
 _CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 _SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
-_PIXEL_DATA = 0x7FE00010
-_PIXEL_TAGS = (0x7FE00008, 0x7FE00009, _PIXEL_DATA)
-_END_OF_JPEG = b"\xff\xd9"
-_ENDS_LIKE_JPEG = ("1.2.840.10008.1.2.4.",)
+_PIXEL_TAGS = (0x7FE00008, 0x7FE00009, PIXEL_DATA)
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_HARMLESS_BYTES = 4 * 1024 * 1024
+"""What pydicom makes of so many bytes, if they are not compressed, stays within the limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,88 @@ def read_header(data: bytes, *, whole: bool) -> Header:
         HeaderIncomplete: `data` is a prefix that ends within the header.
         InvalidExam: It is neither a CT slice nor a segmentation, or nobody's.
     """
+    with contextlib.suppress(Unsure):
+        if READER.get() == "dicomsdl":
+            return _header(PlainDataset(data), has_pixels=True)
+    if _is_harmless(data):
+        dataset, reached_pixels = _partial(data, whole=whole)
+        return _header(dataset, has_pixels=reached_pixels)
+    found, _ = guarded("ich_ray.storage.dicom:decode_header", data, whole=whole)
+    if found is None:
+        raise HeaderIncomplete
+    return _header(found["tags"], has_pixels=found["reached_pixels"])
+
+
+def read_slice(data: bytes, pseudonyms: Pseudonyms) -> Slice:
+    """Return one CT slice, without label or mask.
+
+    What decodes in bounded time and memory is decoded here, all else in a guarded process.
+
+    Raises:
+        InvalidExam: The object is no CT slice, or one that would have to be guessed at.
+    """
+    reader = READER.get()
+    if reader == "dicomsdl":
+        with contextlib.suppress(Unsure):
+            plain = PlainDataset(data)
+            plain.check_rest(data)
+            return _slice(plain, lambda: plain.pixels(data, decompress=False), pseudonyms)
+    if _is_harmless(data):
+        with contextlib.suppress(Unsure):
+            dataset = _whole(data)
+            return _slice(dataset, lambda: pixels_of(dataset, decompress=False), pseudonyms)
+    tags, (stored,) = guarded("ich_ray.storage.dicom:decode_slice", data, reader=reader)
+    return _slice(tags, lambda: stored, pseudonyms)
+
+
+def read_masks(data: bytes, pseudonyms: Pseudonyms) -> dict[str, UInt8[np.ndarray, "rows columns"]]:
+    """Return the masks of a segmentation by the pseudonym of the slice that each lies on.
+
+    A pixel holds the subtype code (see `exam.HEMORRHAGE_TYPES`) of the segment whose label or
+    description names one, else 1; where segments overlap, the first segment's.
+
+    Raises:
+        InvalidExam: The object cannot be read, or names no slices.
+    """
+    slices, (masks,) = guarded("ich_ray.storage.dicom_masks:decode_masks", data)
+    return {pseudonyms.of(uid): mask for uid, mask in zip(slices, masks, strict=True)}
+
+
+def decode_header(data: bytes, *, whole: bool) -> Answer:
+    """Return the tags that a header's facts are made of, None if they are not all there.
+
+    Called in a guarded process, for `read_header`.
+    """
+    try:
+        dataset, reached_pixels = _partial(data, whole=whole)
+    except HeaderIncomplete:
+        return None, ()
+    tags = RecordedTags(dataset)
+    _header(tags, has_pixels=reached_pixels)
+    return {"tags": tags.record, "reached_pixels": reached_pixels}, ()
+
+
+def decode_slice(data: bytes, *, reader: Reader) -> Answer:
+    """Return the tags that a slice is made of, and its stored values before any repair.
+
+    Called in a guarded process, for `read_slice`.
+    """
+    if reader == "dicomsdl":
+        with contextlib.suppress(Unsure):
+            plain = PlainDataset(data)
+            plain.check_rest(data)
+            return _recorded(plain, lambda: plain.pixels(data, decompress=True))
+    dataset = _whole(data)
+    return _recorded(dataset, lambda: pixels_of(dataset, decompress=True))
+
+
+def _is_harmless(data: bytes) -> bool:
+    """Tell whether pydicom may read the elements of an object in this process."""
+    return len(data) <= _HARMLESS_BYTES and _DEFLATED not in data
+
+
+def _partial(data: bytes, *, whole: bool) -> tuple[FileDataset, bool]:
+    """Return the elements before the pixels, and whether there are pixels."""
     reached_pixels = False
 
     def stop(tag: BaseTag, vr: str | None, length: int) -> bool:
@@ -71,7 +159,7 @@ def read_header(data: bytes, *, whole: bool) -> Header:
         return reached_pixels
 
     try:
-        with _decoding(Reason.NOT_DICOM, "it cannot be read as DICOM"):
+        with decoding(Reason.NOT_DICOM, "it cannot be read as DICOM"):
             dataset = read_partial(io.BytesIO(data), stop_when=stop, force=True)
     except InvalidExam:
         if not whole:
@@ -79,28 +167,32 @@ def read_header(data: bytes, *, whole: bool) -> Header:
         raise
     if not reached_pixels and not whole:
         raise HeaderIncomplete
-    with _decoding(Reason.BAD_HEADER, "its header cannot be read"):
-        role = _role(dataset, has_pixels=reached_pixels)
+    return dataset, reached_pixels
+
+
+def _whole(data: bytes) -> FileDataset:
+    with decoding(Reason.NOT_DICOM, "it cannot be read as DICOM"):
+        return pydicom.dcmread(io.BytesIO(data), force=True)
+
+
+def _header(dataset: Tags, *, has_pixels: bool) -> Header:
+    with decoding(Reason.BAD_HEADER, "its header cannot be read"):
+        role = _role(dataset, has_pixels=has_pixels)
         return Header(role, *_identity(dataset))
 
 
-def read_slice(data: bytes, pseudonyms: Pseudonyms) -> Slice:
-    """Return one CT slice, without label or mask.
-
-    Raises:
-        InvalidExam: The object is no CT slice, or one that would have to be guessed at.
-    """
-    with _decoding(Reason.NOT_DICOM, "it cannot be read as DICOM"):
-        dataset = pydicom.dcmread(io.BytesIO(data), force=True)
-    with _decoding(Reason.BAD_HEADER, "its header cannot be read"):
-        if _role(dataset, has_pixels=any(tag in dataset for tag in _PIXEL_TAGS)) != "slice":
+def _slice(
+    dataset: Tags, pixels: Callable[[], Integer[np.ndarray, "rows columns"]], pseudonyms: Pseudonyms
+) -> Slice:
+    with decoding(Reason.BAD_HEADER, "its header cannot be read"):
+        if _role(dataset, has_pixels=_has_pixels(dataset)) != "slice":
             raise InvalidExam(Reason.NOT_AN_IMAGE, "it is a segmentation, not a slice")
         patient, exam, series, instance = _identity(dataset)
         slope, intercept = _rescale(dataset)
         geometry = _geometry(dataset)
-    stored = _pixels(dataset)
-    with _decoding(Reason.BAD_HEADER, "its pixel description cannot be read"):
-        stored, intercept = _repaired(stored, dataset, slope, intercept)
+    stored = pixels()
+    with decoding(Reason.BAD_HEADER, "its pixel description cannot be read"):
+        stored, intercept = repaired(stored, dataset, slope, intercept)
     return Slice(
         exam=pseudonyms.of(exam),
         key=pseudonyms.of(instance),
@@ -113,41 +205,25 @@ def read_slice(data: bytes, pseudonyms: Pseudonyms) -> Slice:
     )
 
 
-def read_masks(data: bytes, pseudonyms: Pseudonyms) -> dict[str, UInt8[np.ndarray, "rows columns"]]:
-    """Return the masks of a segmentation by the pseudonym of the slice that each lies on.
+def _recorded(tags: Tags, pixels: Callable[[], Integer[np.ndarray, "rows columns"]]) -> Answer:
+    """Make a slice, and return what it was made of."""
+    recorded = RecordedTags(tags)
+    stored: list[Integer[np.ndarray, "rows columns"]] = []
 
-    A pixel holds the subtype code (see `exam.HEMORRHAGE_TYPES`) of the segment whose label or
-    description names one, else 1; where segments overlap, the first segment's.
+    def kept() -> Integer[np.ndarray, "rows columns"]:
+        stored.append(pixels())
+        return stored[0]
 
-    Raises:
-        InvalidExam: The object cannot be read, or names no slices.
-    """
-    with _decoding(Reason.UNDECODABLE_PIXELS, "the segmentation cannot be decoded"):
-        segmentation = highdicom.seg.segread(io.BytesIO(data))
-        slices = [uid for _, _, uid in segmentation.get_source_image_uids()]
-        if not slices:
-            raise InvalidExam(
-                Reason.MASK_WITHOUT_SLICE,
-                "the segmentation names no source slices; export it with its references",
-            )
-        masks: UInt8[np.ndarray, "slice rows columns"] | None = None
-        for number in segmentation.segment_numbers:
-            frames = segmentation.get_pixels_by_source_instance(
-                slices,
-                segment_numbers=[number],
-                assert_missing_frames_are_empty=True,
-                ignore_spatial_locations=True,
-            )[..., 0]
-            if masks is None:
-                masks = np.zeros(frames.shape, np.uint8)
-            code = _subtype_code(segmentation.get_segment_description(number))
-            # A fractional segmentation holds shares of a pixel: half is inside.
-            masks[(masks == 0) & (frames >= 0.5)] = code
-    assert masks is not None
-    return {pseudonyms.of(uid): mask for uid, mask in zip(slices, masks, strict=True)}
+    _slice(recorded, kept, Pseudonyms(PUBLIC_KEY))
+    return recorded.record, stored
 
 
-def _role(dataset: FileDataset, *, has_pixels: bool) -> Literal["slice", "mask"]:
+def _has_pixels(dataset: Tags) -> bool:
+    """Only a data set of pydicom may be without: the other readers begin with the pixels."""
+    return not isinstance(dataset, FileDataset) or any(tag in dataset for tag in _PIXEL_TAGS)
+
+
+def _role(dataset: Tags, *, has_pixels: bool) -> Literal["slice", "mask"]:
     modality, sop_class = _text(dataset, "Modality"), _text(dataset, "SOPClassUID")
     if not modality and not sop_class:
         # Any bytes can be read by force; only these two say that they were meant as DICOM.
@@ -166,7 +242,7 @@ def _role(dataset: FileDataset, *, has_pixels: bool) -> Literal["slice", "mask"]
     return "slice"
 
 
-def _identity(dataset: FileDataset) -> tuple[str, str, str, str]:
+def _identity(dataset: Tags) -> tuple[str, str, str, str]:
     names = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
     patient, exam, series, instance = (_text(dataset, name) for name in names)
     if not (patient and exam and series and instance):
@@ -175,7 +251,7 @@ def _identity(dataset: FileDataset) -> tuple[str, str, str, str]:
     return patient, exam, series, instance
 
 
-def _rescale(dataset: FileDataset) -> tuple[float, float]:
+def _rescale(dataset: Tags) -> tuple[float, float]:
     slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
     if slope is None or intercept is None:
         raise InvalidExam(
@@ -186,7 +262,7 @@ def _rescale(dataset: FileDataset) -> tuple[float, float]:
     return float(slope), float(intercept)
 
 
-def _geometry(dataset: FileDataset) -> Geometry:
+def _geometry(dataset: Tags) -> Geometry:
     orientation = _numbers(dataset, "ImageOrientationPatient", 6)
     corner = _numbers(dataset, "ImagePositionPatient", 3)
     spacing = _numbers(dataset, "PixelSpacing", 2)
@@ -210,91 +286,19 @@ def _geometry(dataset: FileDataset) -> Geometry:
     )
 
 
-def _pixels(dataset: FileDataset) -> Integer[np.ndarray, "rows columns"]:
-    with _decoding(Reason.BAD_HEADER, "its pixel description cannot be read"):
-        if _PIXEL_DATA not in dataset:
-            raise InvalidExam(Reason.NOT_AN_IMAGE, "its pixels are floating point, not stored CT")
-        if int(dataset.get("NumberOfFrames") or 1) != 1 or int(dataset.SamplesPerPixel) != 1:
-            raise InvalidExam(Reason.NOT_AN_IMAGE, "its pixels are no single grey plane")
-        syntax = _transfer_syntax(dataset)
-        _refuse_truncated(dataset, syntax)
-    with _decoding(Reason.UNDECODABLE_PIXELS, "its pixels cannot be decoded"):
-        stored = dataset.pixel_array
-    if stored.shape != (dataset.Rows, dataset.Columns) or stored.size == 0:
-        raise InvalidExam(Reason.NOT_AN_IMAGE, "its pixels are no single grey plane")
-    return stored
-
-
-def _transfer_syntax(dataset: FileDataset) -> UID:
-    if "TransferSyntaxUID" not in dataset.file_meta:
-        implicit, little = dataset.original_encoding
-        syntax = pydicom.uid.ImplicitVRLittleEndian
-        if not implicit:
-            explicit = (pydicom.uid.ExplicitVRBigEndian, pydicom.uid.ExplicitVRLittleEndian)
-            syntax = explicit[bool(little)]
-        dataset.file_meta.TransferSyntaxUID = syntax
-    return UID(str(dataset.file_meta.TransferSyntaxUID))
-
-
-def _refuse_truncated(dataset: FileDataset, syntax: UID) -> None:
-    data = dataset[_PIXEL_DATA].value
-    if syntax.is_compressed and not syntax.is_deflated:
-        # JPEG decoders fill what is missing with grey, and say nothing.
-        if syntax.startswith("1.2.840.10008.1.2.4.") and _END_OF_JPEG not in data[-32:]:
-            raise InvalidExam(Reason.TRUNCATED_PIXELS, "its compressed pixels end too early")
-        return
-    expected = int(dataset.Rows) * int(dataset.Columns) * math.ceil(int(dataset.BitsAllocated) / 8)
-    if len(data) < expected:
-        raise InvalidExam(
-            Reason.TRUNCATED_PIXELS, f"{len(data)} bytes of pixels, the header says {expected}"
-        )
-    if expected == 0 or len(data) >= 2 * expected:
-        raise InvalidExam(Reason.NOT_AN_IMAGE, "more planes of pixels than the header declares")
-
-
-def _repaired(
-    stored: Integer[np.ndarray, "rows columns"],
-    dataset: FileDataset,
-    slope: float,
-    intercept: float,
-) -> tuple[Integer[np.ndarray, "rows columns"], float]:
-    padding, limit = dataset.get("PixelPaddingValue"), dataset.get("PixelPaddingRangeLimit")
-    padded = None
-    if padding is not None:
-        # Padding is defined on what the file stores, so it is found before any repair.
-        padded = hounsfield.padded_pixels(
-            stored, padding=int(padding), limit=None if limit is None else int(limit)
-        )
-    if hounsfield.needs_12_bit_repair(
-        bits_stored=int(dataset.BitsStored),
-        signed=bool(dataset.PixelRepresentation),
-        intercept=intercept,
-    ):
-        stored, intercept = hounsfield.repair_12_bit(stored)
-    if padded is not None and padded.any():
-        stored = hounsfield.with_air(stored, padded, slope=slope, intercept=intercept)
-    return hounsfield.narrowed(stored), intercept
-
-
-def _subtype_code(description: Any) -> int:
-    text = f"{description.segment_label} {description.get('SegmentDescription', '')}".lower()
-    codes = [code for code, name in enumerate(HEMORRHAGE_TYPES, 1) if name in text]
-    return codes[0] if codes else 1
-
-
-def _text(dataset: FileDataset, name: str) -> str:
+def _text(dataset: Tags, name: str) -> str:
     value = dataset.get(name)
     return "" if value is None else str(value).strip().strip("\0").strip()
 
 
-def _values(dataset: FileDataset, name: str) -> Sequence[Any]:
+def _values(dataset: Tags, name: str) -> Sequence[Any]:
     value = dataset.get(name)
     if value is None or value == "":
         return []
     return [value] if isinstance(value, str | int | float) else list(value)
 
 
-def _numbers(dataset: FileDataset, name: str, count: int) -> list[float] | None:
+def _numbers(dataset: Tags, name: str, count: int) -> list[float] | None:
     """Return the numbers of a tag, or None where it is absent or empty."""
     values = _values(dataset, name)
     if not values:

@@ -15,7 +15,7 @@ MAY_IMPORT = {  # beyond the standard library and its own floor
     "ich_ray": CORE,
     "ich_ray.storage": CORE
     | STORES
-    | {"pydicom", "highdicom", "nibabel", "PIL", "safetensors"}
+    | {"pydicom", "dicomsdl", "highdicom", "nibabel", "PIL", "safetensors"}
     | {"ich_ray"},
     "ich_ray.learning": CORE | {"torch", "ich_ray"},
     "ich_ray.reporting": CORE | {"matplotlib", "jinja2", "ich_ray"},
