@@ -100,7 +100,8 @@ def padded_pixels(
     low, high = sorted(
         _as_stored(value, stored) for value in (padding, padding if limit is None else limit)
     )
-    return (stored >= low) & (stored <= high)
+    padded: Bool[np.ndarray, "*shape"] = stored == low
+    return padded if low == high else (stored >= low) & (stored <= high)
 
 
 def with_air(
@@ -114,13 +115,17 @@ def with_air(
 
     >>> pixels = np.array([-2000, 1064], np.int16)
     >>> with_air(pixels, pixels == -2000, slope=1.0, intercept=-1024.0)
-    array([  24, 1064])
+    array([  24, 1064], dtype=int16)
     """
-    return np.where(padded, round((AIR_HU - intercept) / slope), stored.astype(np.int64))
+    air = round((AIR_HU - intercept) / slope)
+    limits = np.iinfo(stored.dtype)
+    filled = stored.copy() if limits.min <= air <= limits.max else stored.astype(np.int64)
+    np.putmask(filled, padded, air)
+    return filled
 
 
 def narrowed(stored: Integer[np.ndarray, "*shape"]) -> Integer[np.ndarray, "*shape"]:
-    """Return the same values as int16, or else as uint16.
+    """Return the same values as int16, or else as uint16; they may share memory with `stored`.
 
     Raises:
         InvalidExam: They fit neither.
@@ -128,7 +133,11 @@ def narrowed(stored: Integer[np.ndarray, "*shape"]) -> Integer[np.ndarray, "*sha
     >>> narrowed(np.array([0, 40000])).dtype
     dtype('uint16')
     """
+    if stored.dtype == np.int16:
+        return stored
     low, high = int(stored.min(initial=0)), int(stored.max(initial=0))
+    if stored.dtype == np.uint16:
+        return stored.view(np.int16) if high <= np.iinfo(np.int16).max else stored
     for dtype in (np.int16, np.uint16):
         if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
             return stored.astype(dtype)

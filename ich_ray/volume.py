@@ -28,8 +28,9 @@ def normal_of(orientation: Sequence[float]) -> Float64[np.ndarray, " axis"]:
     >>> normal_of([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
     array([0., 0., 1.])
     """
-    row, column = np.array(orientation, np.float64).reshape(2, 3)
-    normal = np.cross(row, column)
+    a, b, c, d, e, f = (float(number) for number in orientation)
+    # np.cross gives the same bits, at thirty times the cost.
+    normal = np.array([b * f - c * e, c * d - a * f, a * e - b * d])
     length = float(np.linalg.norm(normal))
     # NaN and infinity fail this comparison too.
     if not abs(length - 1) < 0.05:

@@ -2,8 +2,9 @@
 
 A decoder written in C may crash on a damaged object, run for ever, or unpack a few kilobytes to
 gigabytes. What is not known to be harmless is therefore decoded by one long-lived child of the
-worker. The child has a limit of memory; the worker waits for a limited time, ends a child that
-exceeds it or died, and starts another for the next object. Only JSON and raw arrays come back:
+worker. The child has limits of memory and, for each object, of CPU time, which unlike the clock
+does not depend on what else a machine does; one that exceeds them or dies is replaced by another
+for the next object. Only JSON and raw arrays come back:
 the child has read what anyone may have written, so nothing of it is unpickled.
 """
 
@@ -28,7 +29,10 @@ import numpy as np
 from ich_ray.errors import InvalidExam, Reason, SurroundingsError
 
 LIMIT_S = 10.0
-"""For one object, of the clock."""
+"""For one object, of CPU time."""
+
+SILENT_S = 60.0
+"""For one object, of the clock: a decoder that waits for something takes no CPU time."""
 
 LIMIT_BYTES = 2 * 1024**3
 """Of the child's address space, libraries included."""
@@ -41,6 +45,7 @@ _RAISED, _OUT_OF_MEMORY = 70, 71
 """Exit codes of a child; decoders in C end theirs with other ones, or by a signal."""
 
 _TOO_LARGE = "decoding it takes too much memory"
+_TOO_SLOW = "decoding it takes too much time"
 _KINDS = frozenset("biuf")
 
 Answer = tuple[Any, Sequence[np.ndarray]]
@@ -52,6 +57,7 @@ class Guard:
     """One child process; `call` is safe to use from several threads, one object at a time."""
 
     limit_s: float = LIMIT_S
+    silent_s: float = SILENT_S
     limit_bytes: int = LIMIT_BYTES
     starts: int = field(default=0, init=False)
     """Children started so far."""
@@ -104,15 +110,13 @@ class Guard:
                 _send(channel, {"import": function}, (), time.monotonic() + _START_S)
                 _check(_receive(channel, time.monotonic() + _START_S)[0])
                 self._ready.add(function)
-            deadline = time.monotonic() + self.limit_s
+            deadline = time.monotonic() + self.silent_s
             request = {"function": function, "arguments": arguments}
             _send(channel, request, (np.frombuffer(data, np.uint8),), deadline)
             head, arrays = _receive(channel, deadline)
         except TimeoutError:
             self.close()
-            raise InvalidExam(
-                Reason.TOO_SLOW, f"decoding it takes more than {self.limit_s:g} s"
-            ) from None
+            raise InvalidExam(Reason.TOO_SLOW, _TOO_SLOW) from None
         except (OSError, EOFError):
             child = self._child
             assert child is not None
@@ -120,6 +124,8 @@ class Guard:
                 child.wait(1.0)
             code = child.returncode
             self.close()
+            if code == -signal.SIGPROF:
+                raise InvalidExam(Reason.TOO_SLOW, _TOO_SLOW) from None
             if code == _OUT_OF_MEMORY:
                 raise InvalidExam(Reason.TOO_LARGE, _TOO_LARGE) from None
             if code == _RAISED:
@@ -200,10 +206,10 @@ def serve(descriptor: int, limit_s: float, limit_bytes: int) -> None:
                 _function(head["import"])
                 _send(channel, {}, (), None)
                 continue
-            # Should the worker be killed, nobody else ends a decoder that never does.
-            signal.setitimer(signal.ITIMER_REAL, 2 * limit_s)
+            # Nobody handles the signal of this timer, so that it ends any decoder.
+            signal.setitimer(signal.ITIMER_PROF, limit_s)
             answer, results = _answer(head, arrays[0].tobytes())
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             _send(channel, answer, results, None)
 
 

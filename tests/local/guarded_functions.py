@@ -28,6 +28,11 @@ def wait(data: bytes) -> Answer:
     raise AssertionError
 
 
+def spin(data: bytes) -> Answer:
+    while True:
+        pass
+
+
 def fill(data: bytes) -> Answer:
     return None, [np.ones(2**40, np.uint8)]
 

@@ -12,7 +12,7 @@ FUNCTIONS = "tests.local.guarded_functions"
 
 @pytest.fixture
 def guard() -> Iterator[Guard]:
-    guard = Guard(limit_s=1.0)
+    guard = Guard(limit_s=0.3)
     yield guard
     guard.close()
 
@@ -43,7 +43,7 @@ def test_one_process_serves_all_objects(guard: Guard) -> None:
     ("function", "reason"),
     [
         ("crash", Reason.DECODER_CRASHED),
-        ("wait", Reason.TOO_SLOW),
+        ("spin", Reason.TOO_SLOW),
         ("fill", Reason.TOO_LARGE),
     ],
 )
@@ -52,6 +52,14 @@ def test_what_exceeds_the_limits_has_a_reason_and_the_next_is_served(
 ) -> None:
     assert reason_of(guard, function) == reason
     assert guard.call(f"{FUNCTIONS}:size_of", b"ab", times=1)[0]["size"] == 2
+
+
+def test_a_decoder_that_waits_for_ever_is_too_slow() -> None:
+    guard = Guard(silent_s=1.0)
+    try:
+        assert reason_of(guard, "wait") == Reason.TOO_SLOW
+    finally:
+        guard.close()
 
 
 def test_an_object_is_not_blamed_for_what_an_earlier_one_broke(guard: Guard) -> None:
