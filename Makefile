@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: setup demo demo-real test test-unit test-local test-cluster test-real test-gpu check format \
-	bench-phantom bench-codecs bench-ingest clean
+	bench-phantom bench-codecs bench-ingest bench-mutated clean
 
 setup: $(READY)
 
@@ -70,6 +70,9 @@ bench-codecs: $(READY)
 
 bench-ingest: $(READY)
 	$(BIN)/python -m benchmarks.ingest_speed
+
+bench-mutated: $(READY)
+	$(BIN)/python -m benchmarks.mutated_dicom
 
 clean:
 	rm -rf out .venv

@@ -175,6 +175,9 @@ class CorpusConfig:
     slices_per_part: int = 512
     """Slices of one Parquet part, about; an exam is never divided, nor a patient."""
 
+    reader: Literal["dicomsdl", "pydicom"] = "dicomsdl"
+    """Who reads ordinary DICOM objects; pydicom reads all others, and gives the same slices."""
+
     max_rejected_share: float = 0.05
     """A larger share of rejected objects fails the ingest before anything is committed."""
 

@@ -60,7 +60,6 @@ class Reason(StrEnum):
     INEXACT_PIXELS = "inexact_pixels"
     """Floating-point pixels that no integers of 16 bits hold exactly."""
 
-    TOO_LARGE = "too_large"
     BAD_HEADER = "bad_header"
     TRUNCATED_PIXELS = "truncated_pixels"
     UNDECODABLE_PIXELS = "undecodable_pixels"

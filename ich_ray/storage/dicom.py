@@ -4,6 +4,7 @@ Objects come from anywhere, so every field is checked, and what a decoder raises
 of the ledger. Reasons and messages name tags, never their values: values name patients.
 """
 
+import contextlib
 import io
 import math
 from collections.abc import Callable, Sequence

@@ -87,6 +87,8 @@ class PartWriter:
     corpus: str
     layout: Layout
     pseudonyms: Pseudonyms
+    reader: dicom.Reader = "dicomsdl"
+    """Who reads ordinary DICOM objects."""
 
     def header(self, url: str, size: int, source: str) -> dicom.Header:
         """Return the header facts of an object, from its first bytes where these suffice.
@@ -94,6 +96,7 @@ class PartWriter:
         Raises:
             InvalidExam: It has no place in a corpus.
         """
+        dicom.READER.set(self.reader)
         if size > dicom.HEADER_BYTES:
             try:
                 start = _fetch(self.store, url, source, end=dicom.HEADER_BYTES)
@@ -145,6 +148,7 @@ class PartWriter:
 
     def read_exam(self, objects: Sequence[Planned]) -> ReadExam:
         """Decode the objects of one exam; what cannot be used has its reason in the entries."""
+        dicom.READER.set(self.reader)
         exam = ReadExam()
         for item in (o for o in objects if o.role == "slice"):
             try:

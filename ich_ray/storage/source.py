@@ -80,7 +80,9 @@ class Source:
     @property
     def part_writer(self) -> PartWriter:
         """What a worker needs to read this source."""
-        return PartWriter(self.store, self.corpus, self.layout, self.pseudonyms)
+        return PartWriter(
+            self.store, self.corpus, self.layout, self.pseudonyms, reader=self.config.reader
+        )
 
     def role(self, item: ListedObject) -> Role:
         """Tell what an object is, by its key alone."""
