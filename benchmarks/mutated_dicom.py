@@ -31,6 +31,8 @@ import pydicom
 from ich_ray.errors import InvalidExam
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
 from ich_ray.ingest_plan import Planned
+from ich_ray.storage.corpora.folder import Folder
+from ich_ray.storage.dicom import read_masks
 from ich_ray.storage.objects import Store
 from ich_ray.storage.part_writer import PartWriter
 
@@ -89,6 +91,9 @@ def outcome(writer: PartWriter, path: Path) -> str:
     except InvalidExam as refusal:
         return refusal.reason.value
     of = writer.pseudonyms.of
+    if header.role == "mask":
+        return _mask_outcome(path.read_bytes(), writer.pseudonyms)
+    of = writer.pseudonyms.of
     item = Planned(
         key="mutated",
         url=str(path),
@@ -100,17 +105,24 @@ def outcome(writer: PartWriter, path: Path) -> str:
         exam=of(header.exam),
         slice=of(header.slice),
     )
-    _, entries = writer.read_exam([item])
-    if len(entries) != 1:
-        return "unaccounted"
-    return entries[0].reason or entries[0].outcome
+    entries = writer.read_exam([item]).entries
+    return (entries[0].reason or entries[0].outcome) if len(entries) == 1 else "unaccounted"
+
+
+def _mask_outcome(data: bytes, pseudonyms: Pseudonyms) -> str:
+    """Decode a segmentation, which ingest does once it has the slices that it lies on."""
+    try:
+        read_masks(data, pseudonyms)
+    except InvalidExam as refusal:
+        return refusal.reason.value
+    return "accepted"
 
 
 def work(root: Path, seed: int, first: int, last: int) -> None:
     """Try the files of some numbers, and say before and after each which and what."""
     warnings.simplefilter("ignore")
     sources = read_sources(root)
-    writer = PartWriter(Store("unused"), "mutated", "folder", Pseudonyms(PUBLIC_KEY))
+    writer = PartWriter(Store("unused"), "mutated", Folder(), Pseudonyms(PUBLIC_KEY))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "object")
         for number in range(first, last):

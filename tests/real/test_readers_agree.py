@@ -13,6 +13,7 @@ from benchmarks.mutated_dicom import outcome as outcome_of
 from ich_ray.errors import InvalidExam
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
 from ich_ray.storage import dicom
+from ich_ray.storage.corpora.folder import Folder
 from ich_ray.storage.decoding import Unsure
 from ich_ray.storage.guarded import Guard
 from ich_ray.storage.objects import Store
@@ -121,7 +122,7 @@ def test_what_is_accepted_is_what_gdcm_reads() -> None:
 
 def test_a_sample_of_mutated_files_ends_with_a_slice_a_mask_or_a_reason(tmp_path: Path) -> None:
     sources = read_sources(DATA)
-    writer = PartWriter(Store(str(tmp_path)), "mutated", "folder", NAMES)
+    writer = PartWriter(Store(str(tmp_path)), "mutated", Folder(), NAMES)
     path = tmp_path / "object"
     outcomes = set()
     for number in range(300):

@@ -57,14 +57,15 @@ def ct_ich_slices() -> Iterator[Slice]:
         if layout.role(key) != "slice":
             continue
         drawn = path.with_name(f"{path.stem}_HGE_Seg.jpg")
+        (bare,) = layout.read_slices(key, path.read_bytes(), NAMES)
         mask = None
         if drawn.exists():
             name = drawn.relative_to(folder).as_posix()
-            (mask,) = layout.read_masks(name, drawn.read_bytes(), NAMES).values()
+            found = layout.read_masks(name, drawn.read_bytes(), {bare.key: bare}, NAMES)
+            (mask,) = found.values()
         place = layout.place(key)
         assert place is not None
         truth = labels[place.slice]
-        bare = layout.read_slice(key, path.read_bytes(), NAMES)
         yield with_truth(bare, truth, mask, zeros=truth.label is False)
 
 
