@@ -37,7 +37,7 @@ def encode(stored: Integer[np.ndarray, "rows columns"]) -> tuple[str, bytes]:
         raise TypeError(f"slices are int16, uint16 or uint8; got {stored.dtype}")
     little = np.ascontiguousarray(stored, _CODECS[codec])
     values = little.view(np.dtype(f"<u{stored.dtype.itemsize}"))
-    return codec, _planes(_row_differences(_column_differences(values)))
+    return codec, _planes(_differences(values))
 
 
 def decode(codec: str, data: bytes, rows: int, columns: int) -> Integer[np.ndarray, "rows columns"]:
@@ -83,30 +83,28 @@ def checksum(data: bytes) -> int:
     return zlib.crc32(data)
 
 
-def _column_differences(
+def _differences(
     values: Integer[np.ndarray, "rows columns"],
 ) -> Integer[np.ndarray, "rows columns"]:
-    """Return each column less the one before it, modulo the width of the integers."""
-    differences = np.empty_like(values)
-    differences[:, :1] = values[:, :1]
-    np.subtract(values[:, 1:], values[:, :-1], out=differences[:, 1:])
-    return differences
-
-
-def _row_differences(
-    values: Integer[np.ndarray, "rows columns"],
-) -> Integer[np.ndarray, "rows columns"]:
-    """Return each row less the one above it, modulo the width of the integers."""
-    differences = np.empty_like(values)
-    differences[:1] = values[:1]
-    np.subtract(values[1:], values[:-1], out=differences[1:])
-    return differences
+    """Return each column less the one before, of each row less the one above, modulo the width."""
+    down = values.copy()
+    np.subtract(values[1:], values[:-1], out=down[1:])
+    both = down.copy()
+    np.subtract(down[:, 1:], down[:, :-1], out=both[:, 1:])
+    return both
 
 
 def _planes(values: Integer[np.ndarray, "rows columns"]) -> bytes:
-    """Return the low bytes, then the high ones: value = signed low + 256 * high, modulo 2^16."""
+    """Return the low bytes, then the high ones: value = signed low + 256 * high, modulo 2^16.
+
+    `values` is used up.
+    """
     if values.dtype.itemsize == 1:
         return values.tobytes()
+    planes = np.empty((2, *values.shape), np.uint8)
+    np.copyto(planes[0], values, casting="unsafe")
     # Low bytes count from -128: a small negative difference has a high byte of 0 as well.
-    high = (values + np.uint16(128)) >> 8
-    return values.astype(np.uint8).tobytes() + high.astype(np.uint8).tobytes()
+    values += np.uint16(128)
+    values >>= 8
+    np.copyto(planes[1], values, casting="unsafe")
+    return planes.tobytes()
