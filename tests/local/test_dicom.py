@@ -1,6 +1,7 @@
 import contextlib
 import io
 import logging
+import zlib
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ich_ray.errors import InvalidExam, Reason
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
 from ich_ray.storage import dicom
 from ich_ray.storage.corpus import hounsfield
+from ich_ray.storage.guarded import Guard
 from tests.local.dicom_objects import ct_slice, segmentation, to_bytes
 
 NAMES = Pseudonyms(PUBLIC_KEY)
@@ -96,6 +98,39 @@ def test_the_transfer_syntax_does_not_matter(syntax: pydicom.uid.UID) -> None:
         data = to_bytes(image)
     item = dicom.read_slice(data, NAMES)
     assert item.stored.tolist() == dicom.read_slice(to_bytes(ct_slice()), NAMES).stored.tolist()
+
+
+def bomb(syntax: pydicom.uid.UID, **changes: Any) -> bytes:
+    """A few bytes of pixels that a header declares to be many, in one fragment."""
+    image = ct_slice(PixelData=pydicom.encaps.encapsulate([b"\0" * 96 + b"\xff\xd9"]), **changes)
+    image["PixelData"].is_undefined_length = True
+    image.file_meta.TransferSyntaxUID = syntax
+    return to_bytes(image)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, pydicom.uid.JPEGLosslessSV1, pydicom.uid.JPEG2000])
+def test_a_header_that_declares_gigabytes_is_refused(syntax: pydicom.uid.UID) -> None:
+    data = bomb(syntax, Rows=65535, Columns=65535)
+    assert reason_of(data) in (Reason.TOO_LARGE, Reason.UNDECODABLE_PIXELS)
+
+
+def test_what_unpacks_to_gigabytes_is_too_large() -> None:
+    image = ct_slice(PixelData=b"\0" * 96)
+    image.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    whole = to_bytes(image)
+    end = whole.find(b"1.2.840.10008.1.2.1.99")
+    meta = whole[: 144 + int.from_bytes(whole[140:144], "little")]
+    assert end < len(meta)
+    pack = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    packed = b"".join(pack.compress(bytes(1 << 24)) for _ in range(40)) + pack.flush()
+    assert len(meta + packed) < 1_000_000
+    guard = Guard(limit_bytes=600 * 1024**2)
+    try:
+        with pytest.raises(InvalidExam) as caught:
+            guard.call("ich_ray.storage.dicom:decode_slice", meta + packed, reader="dicomsdl")
+        assert caught.value.reason == Reason.TOO_LARGE
+    finally:
+        guard.close()
 
 
 def test_without_the_file_header_the_bytes_say_how_they_are_written() -> None:
