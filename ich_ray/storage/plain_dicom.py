@@ -28,8 +28,9 @@ _EXPLICIT, _IMPLICIT = b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2\0"
 _UNCOMPRESSED = (_EXPLICIT, _IMPLICIT)
 _RLE = b"1.2.840.10008.1.2.5\0"
 _JPEG = b"1.2.840.10008.1.2.4."
-_LOSSLESS = (_RLE, _JPEG + b"57", _JPEG + b"70")
-"""Of the compressed, those that dicomsdl decodes: RLE and the lossless JPEG of 1992."""
+_LOSSLESS = (_JPEG + b"57", _JPEG + b"70")
+"""Of the compressed, those that dicomsdl decodes: the lossless JPEG of 1992, at a fifth of
+pylibjpeg's cost. Damaged RLE, which pydicom reads, may crash dicomsdl 0.109.4."""
 
 _UNDEFINED = 0xFFFFFFFF
 _DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
