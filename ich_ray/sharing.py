@@ -115,15 +115,14 @@ def within(members: Members) -> list[Finding]:
     found = [
         _finding(members, Oddity.SLICE_TWICE, rows, "") for rows in _by_exam_of_repeated(members)
     ]
-    patients: dict[bytes, set[bytes]] = {}
-    pairs = np.unique(np.stack([members.exam, members.patient], axis=1), axis=0)
-    for exam, patient in pairs.tolist():
-        patients.setdefault(exam, set()).add(patient)
-    for exam, names in patients.items():
-        if len(names) > 1:
-            rows = np.flatnonzero(members.exam == exam)
-            said = f"{len(names)} patients"
-            found.append(_finding(members, Oddity.EXAM_OF_TWO_PATIENTS, rows, said))
+    # In the order of exams, a change of patient without one of exam is an exam of two.
+    order = np.lexsort((members.patient, members.exam))
+    exam, patient = members.exam[order], members.patient[order]
+    torn = (exam[1:] == exam[:-1]) & (patient[1:] != patient[:-1])
+    for name in np.unique(exam[1:][torn]):
+        rows = np.flatnonzero(members.exam == name)
+        said = f"{len(np.unique(members.patient[rows]))} patients"
+        found.append(_finding(members, Oddity.EXAM_OF_TWO_PATIENTS, rows, said))
     return found + _copies(members)
 
 
@@ -164,10 +163,12 @@ def repeated(keys: Keys) -> Iterator[Integer[np.ndarray, " row"]]:
     [[0, 2]]
     """
     order = np.argsort(keys, kind="stable")
-    starts = np.flatnonzero(keys[order][1:] != keys[order][:-1]) + 1
-    for rows in np.split(order, starts):
-        if len(rows) > 1:
-            yield rows
+    ordered = keys[order]
+    same = np.pad(ordered[1:] == ordered[:-1], 1)
+    starts = np.flatnonzero(~same[:-1] & same[1:])
+    ends = np.flatnonzero(same[:-1] & ~same[1:]) + 1
+    for start, end in zip(starts, ends, strict=True):
+        yield order[start:end]
 
 
 def _by_exam_of_repeated(members: Members) -> Iterator[Integer[np.ndarray, " row"]]:
