@@ -1,6 +1,9 @@
 """The geometry of a series: where a slice lies, in which order, and who its neighbours are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
 
 import numpy as np
 from jaxtyping import Float64
@@ -11,7 +14,24 @@ SAME_PLACE_MM = 0.01
 """Slices closer than this lie at the same place: copies, or another reconstruction."""
 
 LARGEST_STEP = 1.5
-"""A step of more than this many median steps is a gap, and what lies beyond no neighbour."""
+"""A step of more than this many steps around it is a gap, and what lies beyond no neighbour."""
+
+STEPS_AROUND = 5
+"""Steps on either side that say how far apart slices lie hereabouts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A stretch of a series without the slices that its spacing leads one to expect."""
+
+    after_mm: float
+    """Position of the last slice before it ..."""
+
+    before_mm: float
+    """... and of the first one beyond."""
+
+    missing: int
+    """About how many slices; they are never made up."""
 
 
 def normal_of(orientation: Sequence[float]) -> Float64[np.ndarray, " axis"]:
@@ -76,14 +96,51 @@ def order(positions_mm: Sequence[float | None]) -> list[int]:
     )
 
 
-def spacing_mm(positions_mm: Sequence[float | None]) -> float | None:
+def places(positions_mm: Iterable[float | None]) -> list[float]:
+    """Return the distinct positions, ascending.
+
+    >>> places([5.0, None, 0.0, 5.0])
+    [0.0, 5.0]
+    """
+    found: list[float] = []
+    for position in sorted(p for p in positions_mm if p is not None):
+        if not found or position - found[-1] > SAME_PLACE_MM:
+            found.append(position)
+    return found
+
+
+def spacing_mm(positions_mm: Iterable[float | None]) -> float | None:
     """Return the median step between the places of a series, None below two places.
 
     >>> spacing_mm([0.0, 5.0, 5.0, 10.0, 40.0])
     5.0
     """
-    places = _places(positions_mm)
-    return float(np.median(np.diff(places))) if len(places) > 1 else None
+    found = places(positions_mm)
+    return median(b - a for a, b in pairwise(found)) if len(found) > 1 else None
+
+
+def gaps(positions_mm: Iterable[float | None]) -> list[Gap]:
+    """Return where slices of a series are missing, along the normal.
+
+    A step is a gap if it is longer than `LARGEST_STEP` times the median of the `STEPS_AROUND`
+    steps before it, and of those after it. One side suffices to make it regular: head scans
+    change from thin slices through the skull base to thick ones above it, and the first thick step
+    is like those that follow. The median of the whole series would take all of those for gaps.
+
+    >>> gaps([0.0, 5.0, 10.0, 25.0])
+    [Gap(after_mm=10.0, before_mm=25.0, missing=2)]
+    >>> gaps([0.0, 4.0, 8.0, 9.0, 16.0, 23.0, 30.0, 37.0])
+    []
+    """
+    found = places(positions_mm)
+    steps = [after - before for before, after in pairwise(found)]
+    missing = []
+    for i, step in enumerate(steps):
+        sides = steps[max(0, i - STEPS_AROUND) : i], steps[i + 1 : i + 1 + STEPS_AROUND]
+        usual = max((median(side) for side in sides if side), default=step)
+        if step > LARGEST_STEP * usual:
+            missing.append(Gap(found[i], found[i + 1], max(1, round(step / usual) - 1)))
+    return missing
 
 
 def neighbours(positions_mm: Sequence[float | None]) -> list[tuple[int | None, int | None]]:
@@ -93,39 +150,36 @@ def neighbours(positions_mm: Sequence[float | None]) -> list[tuple[int | None, i
         positions_mm: Of the slices of one series, ascending, None last (see `order`).
 
     Returns:
-        Indices; None at an end, beyond a gap of more than `LARGEST_STEP` median steps, and for
-        a slice without a position. Slices at the same place share their neighbours.
+        Indices; None at an end, beyond one of the `gaps`, and for a slice without a position.
+        Slices at the same place share their neighbours.
 
     >>> neighbours([0.0, 5.0, 10.0, 30.0])
     [(None, 1), (0, 2), (1, None), (None, None)]
     """
-    places = _places(positions_mm)
-    largest = LARGEST_STEP * (spacing_mm(positions_mm) or 0.0)
+    at = places(positions_mm)
+    before_gap = {gap.after_mm for gap in gaps(at)}
     first_at: dict[int, int] = {}
-    place_of: list[int | None] = []
+    held: list[int | None] = []
     for index, position in enumerate(positions_mm):
-        place = None if position is None else _nearest(places, position)
-        place_of.append(place)
+        place = None if position is None else place_of(at, position)
+        held.append(place)
         if place is not None:
             first_at.setdefault(place, index)
 
-    def at(place: int, step: int) -> int | None:
-        other = place + step
-        if not 0 <= other < len(places) or abs(places[other] - places[place]) > largest:
-            return None
-        return first_at[other]
+    def following(place: int) -> int | None:
+        end = place + 1 == len(at) or at[place] in before_gap
+        return None if end else first_at[place + 1]
 
-    return [(None, None) if place is None else (at(place, -1), at(place, 1)) for place in place_of]
+    def previous(place: int) -> int | None:
+        return None if place == 0 or at[place - 1] in before_gap else first_at[place - 1]
 
-
-def _places(positions_mm: Sequence[float | None]) -> list[float]:
-    """Return the distinct positions, ascending."""
-    places: list[float] = []
-    for position in sorted(p for p in positions_mm if p is not None):
-        if not places or position - places[-1] > SAME_PLACE_MM:
-            places.append(position)
-    return places
+    return [(None, None) if p is None else (previous(p), following(p)) for p in held]
 
 
-def _nearest(places: list[float], position: float) -> int:
-    return int(np.searchsorted(places, position, side="right")) - 1
+def place_of(at: Sequence[float], position: float) -> int:
+    """Return which of the `places` of a series a position is at.
+
+    >>> place_of([0.0, 5.0], 5.004)
+    1
+    """
+    return int(np.searchsorted(at, position, side="right")) - 1

@@ -52,3 +52,31 @@ def test_without_positions_nothing_is_known() -> None:
     assert volume.order([None, None]) == [0, 1]
     assert volume.neighbours([None, None]) == [(None, None), (None, None)]
     assert volume.spacing_mm([None, 3.0]) is None
+
+
+def test_a_change_of_spacing_is_no_gap() -> None:
+    # As in a real head scan: 4 mm through the skull base, a short step, then 7 mm.
+    steps = [4.0] * 13 + [1.08] + [7.0] * 13
+    places = np.cumsum([0.0, *steps]).tolist()
+    assert volume.gaps(places) == []
+    near = volume.neighbours(places)
+    assert near == [(i - 1 if i else None, i + 1 if i < 27 else None) for i in range(28)]
+
+
+@given(st.integers(4, 30), st.data(), st.floats(0.3, 10.0))
+def test_a_slice_that_is_taken_out_is_missed_where_it_was(
+    count: int, data: st.DataObject, step: float
+) -> None:
+    taken = data.draw(st.integers(1, count - 2))
+    places = [step * i for i in range(count) if i != taken]
+    (gap,) = volume.gaps(places)
+    assert gap == volume.Gap(step * (taken - 1), step * (taken + 1), 1)
+
+
+@given(steps)
+def test_neighbours_and_gaps_tell_the_same(lengths: list[float]) -> None:
+    places = np.cumsum([0.0, *lengths]).tolist()
+    apart = {
+        places[i] for i, (_, following) in enumerate(volume.neighbours(places)) if following is None
+    }
+    assert apart == {gap.after_mm for gap in volume.gaps(places)} | {places[-1]}
