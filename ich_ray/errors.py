@@ -48,6 +48,18 @@ class Reason(StrEnum):
     NOT_AXIAL = "not_axial"
     """A volume whose slices were not taken across the patient's long axis."""
 
+    LOCALIZER = "localizer"
+    """A scout: it plans the exam, and is no slice of it."""
+
+    DOCUMENT = "document"
+    """A dose report, a screen or a presentation state beside the slices of an exam."""
+
+    OTHER_SERIES = "other_series"
+    """Of a series that is not read; the table of series says by which rule."""
+
+    SAME_POSITION = "same_position"
+    """Its series holds an earlier slice at the same position."""
+
     NOT_AN_IMAGE = "not_an_image"
     """No pixels, or pixels that are no single grey plane: reports, multi-frame, colour."""
 
@@ -74,6 +86,10 @@ class Reason(StrEnum):
     MASK_MISMATCH = "mask_mismatch"
     UNKNOWN_FILE = "unknown_file"
     """Not an object that this layout knows."""
+
+
+EXPECTED = frozenset({Reason.MISSING, Reason.LOCALIZER, Reason.DOCUMENT, Reason.OTHER_SERIES})
+"""What any healthy source holds beside the slices that are read: no sign of a broken one."""
 
 
 class InvalidExam(Exception):

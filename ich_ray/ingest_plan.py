@@ -32,7 +32,13 @@ class Planned:
     slice: str
     """Of a mask: the pseudonym of the mask object itself, or of its slice. Of a volume: its own."""
 
+    series: str = ""
+    """Empty where the key alone places the object: such layouts hold one series an exam."""
+
     truth: Truth = field(default_factory=Truth)
+    exam_truth: Truth = field(default_factory=Truth)
+    """What is said of the exam as a whole."""
+
     num_slices: int = 1
     """Of a volume, about."""
 
@@ -132,7 +138,12 @@ def parts_by_patient(objects: Iterable[Planned], *, slices_per_part: int) -> lis
 
 
 def part_name(
-    objects: Sequence[Planned], *, schema_version: str, layout: str, key_fingerprint: str
+    objects: Sequence[Planned],
+    *,
+    schema_version: str,
+    layout: str,
+    key_fingerprint: str,
+    average_to_mm: float = 0.0,
 ) -> str:
     """Return the name of a part: the hash of what decides its bytes, whatever the order."""
     return content_hash(
@@ -140,8 +151,15 @@ def part_name(
             "schema": schema_version,
             "layout": layout,
             "key": key_fingerprint,
+            "average_to_mm": average_to_mm,
             "objects": sorted(
-                [item.source, item.etag, *_said(item.truth), *_said_of_slices(item)]
+                [
+                    item.source,
+                    item.etag,
+                    *_said(item.truth),
+                    *_said(item.exam_truth),
+                    *_said_of_slices(item),
+                ]
                 for item in objects
             ),
         }
