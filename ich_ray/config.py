@@ -157,7 +157,7 @@ class NiftiConfig:
 class CorpusConfig:
     """One source of exams and the corpus that it becomes."""
 
-    layout: Literal["rsna", "ct_ich", "nifti", "folder"]
+    layout: Literal["rsna", "cq500", "ct_ich", "nifti", "folder"]
     """How the source lays out its objects; see ich_ray/storage/corpora."""
 
     source: str
@@ -165,6 +165,12 @@ class CorpusConfig:
 
     labels: str = ""
     """CSV of labels where it lies outside the source; empty: as the layout has it."""
+
+    series_overrides: str = ""
+    """CSV of `name,decision`: exams or series to keep or drop, whatever the rules of series say."""
+
+    average_to_mm: float = 0.0
+    """Average thinner slices of a series to about this thickness; 0 keeps them as they are."""
 
     splits: Mapping[str, float] = field(default_factory=dict)
     """Shares of patients by name, by hash, e.g. {train = 0.8, tune = 0.2}; together at most 1."""
@@ -195,6 +201,7 @@ class CorpusConfig:
             f"splits must be positive shares that add up to 1 at most, got {dict(self.splits)}",
         )
         _at_least(1, self, "slices_per_part")
+        _at_least(0, self, "average_to_mm")
         _shares(self, "max_rejected_share")
 
 

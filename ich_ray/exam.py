@@ -109,5 +109,9 @@ class Slice:
     next: str | None = None
     label: bool | None = None
     subtypes: tuple[bool, bool, bool, bool, bool] | None = None
+    exam_label: bool | None = None
+    """What is said of the exam as a whole: readers of CQ500 name no slices."""
+
+    exam_subtypes: tuple[bool, bool, bool, bool, bool] | None = None
     mask: UInt8[np.ndarray, "rows columns"] | None = None
     """0, 1 or a subtype code 1 to 5, IGNORED; aligned with `stored`."""

@@ -1,9 +1,11 @@
 """Which series of an exam is read, and the rule that decided."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
+from functools import lru_cache
 from statistics import median
+from typing import Any
 
 from ich_ray import volume
 from ich_ray.series_signs import Sign
@@ -80,7 +82,7 @@ _DROPPING = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SliceFacts:
+class HeaderFacts:
     """What the header of one slice says of its series; no identifier, no free text."""
 
     position_mm: float | None = None
@@ -90,6 +92,22 @@ class SliceFacts:
     acquisition: int | None = None
     instance: int | None = None
     signs: frozenset[Sign] = frozenset()
+
+    def plain(self) -> dict[str, Any]:
+        """Return the facts as plain values."""
+        return {**asdict(self), "signs": sorted(self.signs)}
+
+    @classmethod
+    def from_plain(cls, told: Mapping[str, Any]) -> "HeaderFacts":
+        """Return what `plain` was called on; other keys are left alone."""
+        known = {field.name: told[field.name] for field in fields(cls)}
+        return cls(**{**known, "signs": _signs(tuple(told["signs"]))})
+
+
+@lru_cache(maxsize=1024)
+def _signs(names: tuple[str, ...]) -> frozenset[Sign]:
+    """Return one set for all slices that have it: there are three quarters of a million of them."""
+    return frozenset(Sign(name) for name in names)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +147,9 @@ class Choice:
     rule: Rule
 
 
-def facts_of(series: str, slices: Sequence[SliceFacts], *, annotated: bool = False) -> SeriesFacts:
+def series_facts(
+    series: str, slices: Sequence[HeaderFacts], *, annotated: bool = False
+) -> SeriesFacts:
     """Sum up the headers of a series, of which there is at least one."""
     positions = [item.position_mm for item in slices]
     places = volume.places(positions)

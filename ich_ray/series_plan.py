@@ -11,12 +11,12 @@ from ich_ray.errors import ConfigError, Reason
 from ich_ray.ingest_plan import Planned
 from ich_ray.series import (
     Choice,
+    HeaderFacts,
     Rule,
     SeriesFacts,
-    SliceFacts,
     best_of_dropped,
     choose,
-    facts_of,
+    series_facts,
 )
 
 
@@ -110,7 +110,7 @@ def read_overrides(text: str, pseudonym: Callable[[str], str]) -> Overrides:
 
 def plan_series(
     placed: Iterable[Planned],
-    facts: Mapping[str, SliceFacts],
+    facts: Mapping[str, HeaderFacts],
     *,
     annotated: Collection[str] = (),
     known: Mapping[str, Mapping[str, bool]] | None = None,
@@ -156,7 +156,7 @@ def plan_series(
 def _plan_exam(  # noqa: PLR0913  (one exam of plan_series, with all that decides)
     exam: str,
     by_series: Mapping[str, Sequence[Planned]],
-    facts: Mapping[str, SliceFacts],
+    facts: Mapping[str, HeaderFacts],
     marked: Collection[str],
     known: Mapping[str, bool],
     overrides: Overrides,
@@ -172,7 +172,8 @@ def _plan_exam(  # noqa: PLR0913  (one exam of plan_series, with all that decide
         key=lambda series: min(item.key for item in slices[series]),
     )
     found = [
-        facts_of(s, [facts[item.source] for item in slices[s]], annotated=s in marked) for s in new
+        series_facts(s, [facts[item.source] for item in slices[s]], annotated=s in marked)
+        for s in new
     ]
     choices = _chosen(exam, found, known, overrides)
     kept = {**known, **{choice.series: choice.kept for choice in choices}}
@@ -226,7 +227,7 @@ def _chosen(
 
 
 def _later_at_position(
-    slices: Sequence[Planned], facts: Mapping[str, SliceFacts]
+    slices: Sequence[Planned], facts: Mapping[str, HeaderFacts]
 ) -> Collection[str]:
     """Return the sources of slices whose position an earlier slice of the series has.
 

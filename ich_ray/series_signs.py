@@ -95,7 +95,9 @@ def signs_of(
     >>> sorted(signs_of(description="HEAD POST FOSSA 2.5MM"))
     []
     """
-    text = " ".join(description.upper().replace("_", " ").split())
+    # Readers differ in how they decode other letters: none of them counts.
+    ascii_only = description.encode("ascii", "replace").decode("ascii")
+    text = " ".join(ascii_only.upper().replace("_", " ").split())
     types = {part.strip().upper() for part in image_type}
     plain = bool(_PLAIN.search(text))
     # What is left once `PRE CONTRAST` and `W/O CONTRAST` are taken out.

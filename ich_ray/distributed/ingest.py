@@ -11,12 +11,15 @@ from ich_ray.distributed.ingest_passes import read_headers, write_parts
 from ich_ray.distributed.session import code_revision, configure_data
 from ich_ray.identity import Pseudonyms, content_hash
 from ich_ray.ingest_plan import Planned, first_by_key, parts_by_patient, slices_about
+from ich_ray.series import HeaderFacts
+from ich_ray.series_plan import Decision, deciding_rules
 from ich_ray.settings import for_record
 from ich_ray.storage import corpus, ledger
 from ich_ray.storage.layouts import layout_id
 from ich_ray.storage.ledger import Entry
 from ich_ray.storage.part_writer import Finished, entry_of
 from ich_ray.storage.source import Labels, Source, open_source, write_private_map
+from ich_ray.storage.source_series import append_beside, source_series_plan
 from ich_ray.storage.tables import commit, write_part
 
 
@@ -66,19 +69,43 @@ class IngestSummary:
     bytes: int = 0
     """Of the parts."""
 
+    series_rules: Mapping[str, int] = field(default_factory=dict)
+    """Rule -> number of exams whose series it chose (ich_ray/series.py)."""
+
+    exams_without_series: Mapping[str, int] = field(default_factory=dict)
+    """Rules that dropped every series of an exam -> number of exams."""
+
+    missing_slices: int = 0
+    """In gaps of the series that were kept; the table of series says where."""
+
     up_to_date: bool = False
 
     def line(self) -> str:
         """Return one line for a person."""
         if self.up_to_date:
             return f"ingest {self.corpus}: up to date, version {self.version}"
-        rejected = ", ".join(f"{count} {reason}" for reason, count in self.rejected.items())
+        rejected = _counted(self.rejected)
         return (
             f"ingest {self.corpus}: {self.accepted_slices} slices, {self.accepted_masks} masks, "
             f"{self.labelled_slices} labels, {self.duplicates} duplicates, "
             f"rejected: {rejected or 'none'}; {self.objects} new objects in {self.parts} parts "
-            f"({self.bytes / 1e6:.1f} MB), version {self.version}"
+            f"({self.bytes / 1e6:.1f} MB), version {self.version}{self._series_line()}"
         )
+
+    def _series_line(self) -> str:
+        """Say what was decided over series, where there was something to decide."""
+        said = ""
+        if set(self.series_rules) - {"only_series"}:
+            said += f"; series of exams: {_counted(self.series_rules)}"
+        if self.exams_without_series:
+            said += f"; exams without a usable series: {_counted(self.exams_without_series)}"
+        if self.missing_slices:
+            said += f"; {self.missing_slices} slices missing in gaps"
+        return said
+
+
+def _counted(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in numbers.items())
 
 
 def plan_ingest(settings: Settings, name: str, pseudonyms: Pseudonyms) -> IngestPlan:
@@ -129,38 +156,43 @@ def ingest(  # noqa: PLR0913  (one stage, and who calls it back)
         return IngestSummary(corpus=name, version=source.version, up_to_date=True)
     labels = source.read_labels()
     entries = [*source.recovered, *source.known_by_key()]
-    planned: list[Planned] = []
     finished: list[Finished] = []
+    decisions: list[Decision] = []
     if any(source.role(item) in ("slice", "mask", "object") for item in source.new):
         ensure_ray()
         configure_data()
-        planned, refused = _placed(source, labels, tell)
+        planned, refused, decisions = _placed(source, labels, tell)
         parts = parts_by_patient(planned, slices_per_part=source.config.slices_per_part)
         finished = list(write_parts(source, parts, tell))
         entries += [*refused, *(entry for part in finished for entry in part.entries)]
-    entries += source.missing(labels, planned)
+    entries += source.missing(labels, list(entries))
     ledger.check_rejected(
         name, entries, num_objects=len(source.new), limit=source.config.max_rejected_share
     )
-    version = _commit(source, finished, entries, _origin(settings, source))
-    return _summary(source, version, finished, entries)
+    origin = _origin(settings, source)
+    append_beside(source, decisions, origin)
+    version = _commit(source, finished, entries, origin)
+    return _with_series(_summary(source, version, finished, entries), decisions)
 
 
 def _placed(
     source: Source, labels: Labels, tell: Callable[[str], None]
-) -> tuple[list[Planned], list[Entry]]:
-    """Place every new object; return those to read, and the rows of those that are not."""
+) -> tuple[list[Planned], list[Entry], list[Decision]]:
+    """Place every new object; return those to read, the rows of others, and why, by series."""
     placed = list(source.placed_by_key())
+    facts: dict[str, HeaderFacts] = {}
     refused: list[Entry] = []
     unplaced = [item for item in source.new if source.role(item) == "object"]
     if unplaced:
-        by_header, refused = read_headers(source, unplaced, tell)
+        by_header, facts, refused = read_headers(source, unplaced, tell)
         placed += by_header
     beside, without = source.placed_beside(placed)
     placed, refused = placed + beside, refused + without
     first, duplicates = first_by_key(placed, known=source.accepted())
     refused += [replace(entry_of(item), outcome="duplicate") for item in duplicates]
-    return [labels.on(item) for item in first], refused
+    plan = source_series_plan(source, first, facts, annotated=labels.truths)
+    refused += [entry_of(item, reason) for item, reason in plan.refused]
+    return [labels.on(item) for item in plan.kept], refused, plan.decisions
 
 
 def _commit(
@@ -218,10 +250,20 @@ def _origin(settings: Settings, source: Source) -> dict[str, str]:
         ),
         "stage": "ingest",
         "layout": layout_id(source.config),
+        "average_to_mm": str(source.config.average_to_mm),
         "kind": source.layout.kind,
         "key_fingerprint": source.pseudonyms.fingerprint,
         **window,
     }
+
+
+def _with_series(summary: IngestSummary, decisions: Sequence[Decision]) -> IngestSummary:
+    chosen, without = deciding_rules(decisions)
+    kept = [item for item in decisions if item.choice.kept]
+    missing = sum(gap.missing for item in kept for gap in item.gaps)
+    return replace(
+        summary, series_rules=chosen, exams_without_series=without, missing_slices=missing
+    )
 
 
 def _summary(

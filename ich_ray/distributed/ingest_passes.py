@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -13,7 +13,9 @@ from ray.util.annotations import RayDeprecationWarning
 
 from ich_ray.errors import ConfigError, InvalidExam, Reason, SurroundingsError
 from ich_ray.ingest_plan import Planned, Truth, part_name
+from ich_ray.series import HeaderFacts
 from ich_ray.storage import corpus
+from ich_ray.storage.corpora.layout import LabelsExams, Place
 from ich_ray.storage.layouts import layout_id
 from ich_ray.storage.ledger import Entry
 from ich_ray.storage.objects import ListedObject
@@ -44,8 +46,16 @@ _FACTS = pa.schema(
         ("role", pa.string()),
         ("patient", pa.string()),
         ("exam", pa.string()),
+        ("series", pa.string()),
         ("slice", pa.string()),
         ("reason", pa.string()),
+        ("position_mm", pa.float64()),
+        ("tilt_deg", pa.float64()),
+        ("thickness_mm", pa.float64()),
+        ("series_number", pa.int64()),
+        ("acquisition", pa.int64()),
+        ("instance", pa.int64()),
+        ("signs", pa.list_(pa.string())),
     ]
 )
 _PART = pa.schema([("name", pa.string()), ("objects", pa.string())])
@@ -53,8 +63,13 @@ _PART = pa.schema([("name", pa.string()), ("objects", pa.string())])
 
 def read_headers(
     source: Source, items: Sequence[ListedObject], tell: Callable[[str], None]
-) -> tuple[list[Planned], list[Entry]]:
-    """Place objects by their headers; return those to read, and the rows of those that are not."""
+) -> tuple[list[Planned], dict[str, HeaderFacts], list[Entry]]:
+    """Place objects by their headers.
+
+    Returns:
+        Those that have a place; of the slices among them, by `Planned.source`, what the rules of
+        series ask for; and the ledger's rows of all others.
+    """
     blocks = [
         pa.Table.from_pylist(
             [
@@ -72,17 +87,22 @@ def read_headers(
     ]
     placed: list[Planned] = []
     refused: list[Entry] = []
-    for facts in _mapped(blocks, partial(_facts, writer=source.part_writer), num_slices=1):
-        for row in facts.to_pylist():
+    facts: dict[str, HeaderFacts] = {}
+    for batch in _mapped(blocks, partial(_facts, writer=source.part_writer), num_slices=1):
+        for row in batch.to_pylist():
             item = items[row["index"]]
             if row["reason"] is not None:
                 refused.append(source.entry(item, "object", Reason(row["reason"])))
                 continue
-            placed.append(
-                source.placed(item, row["role"], row["patient"], row["exam"], row["slice"])
-            )
+            patient, exam = row["patient"], row["exam"]
+            if isinstance(source.layout, LabelsExams):
+                patient = exam = source.layout.exam_of(item.key)
+            where = Place(patient, exam, row["slice"], row["series"])
+            placed.append(source.placed(item, row["role"], where))
+            if row["role"] == "slice":
+                facts[placed[-1].source] = HeaderFacts.from_plain(row)
         tell(f"{source.corpus}: headers of {len(placed) + len(refused)} of {len(items)} objects")
-    return placed, refused
+    return placed, facts, refused
 
 
 def write_parts(
@@ -98,6 +118,7 @@ def write_parts(
                         schema_version=corpus.SCHEMA_VERSION,
                         layout=layout_id(source.config),
                         key_fingerprint=source.pseudonyms.fingerprint,
+                        average_to_mm=source.config.average_to_mm,
                     ),
                     "objects": json.dumps([asdict(item) for item in objects]),
                 }
@@ -121,12 +142,10 @@ def _facts(batch: pa.Table, *, writer: PartWriter) -> pa.Table:
         facts: dict[str, Any] = {"index": row["index"]}
         try:
             header = writer.header(row["url"], row["size"], row["source"])
-            facts |= {
-                "role": header.role,
-                "patient": header.patient,
-                "exam": header.exam,
-                "slice": header.slice,
-            }
+            names = ("role", "patient", "exam", "series", "slice")
+            facts |= {name: getattr(header, name) for name in names}
+            if header.facts is not None:
+                facts |= header.facts.plain()
         except InvalidExam as refusal:
             facts["reason"] = refusal.reason.value
         rows.append(facts)
@@ -142,11 +161,12 @@ def _written(batch: pa.Table, *, writer: PartWriter) -> pa.Table:
 
 
 def _planned_from(tree: dict[str, Any]) -> Planned:
+    truths = {name: _truth_from(tree[name]) for name in ("truth", "exam_truth")}
     slices = {name: _truth_from(truth) for name, truth in tree["slices"].items()}
-    return Planned(**{**tree, "truth": _truth_from(tree["truth"]), "slices": slices})
+    return Planned(**{**tree, **truths, "slices": slices})
 
 
-def _truth_from(tree: dict[str, Any]) -> Truth:
+def _truth_from(tree: Mapping[str, Any]) -> Truth:
     subtypes = tree["subtypes"]
     return Truth(tree["label"], None if subtypes is None else tuple(subtypes))
 

@@ -3,7 +3,7 @@
 Runs where the predictions lie; pixels never reach the driver.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +110,9 @@ class StatisticsOfPart:
         rows = {name: self._rows(files, stem) for name, files in self.predictions.items()}
         for exam in read_exams(self.store, url, splits=self.selection.holds):
             known = [item for item in exam if item.label is not None]
+            if not known and exam[0].exam_label is not None:
+                # The readers named no slices: all of them were looked at.
+                known = exam
             if not known:
                 continue
             for name, of_slice in rows.items():
@@ -161,6 +164,12 @@ def reference_of(item: Slice) -> Bool[np.ndarray, "rows columns"]:
     return np.asarray((item.mask > 0) & (item.mask != IGNORED), dtype=np.bool_)
 
 
+def exam_label(exam: Sequence[Slice]) -> bool:
+    """Return whether an exam is positive: by its slices, or as a whole where none has a label."""
+    labels = [item.label for item in exam if item.label is not None]
+    return any(labels) if labels else bool(exam[0].exam_label)
+
+
 def _statistics(
     name: str,
     exam: list[Slice],
@@ -183,7 +192,7 @@ def _statistics(
         exam=exam[0].exam,
         patient=exam[0].patient,
         model=name,
-        label=any(bool(item.label) for item in exam),
+        label=exam_label(exam),
         score=score,
         pixels=merge(histograms),
         positive_pixels=merge(positive),

@@ -18,7 +18,7 @@ from ich_ray.storage import slice_codec
 from ich_ray.storage.objects import Store
 from ich_ray.storage.tables import Table, iterate_groups, open_table
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 
 SCHEMA = pa.schema(
     [
@@ -46,6 +46,8 @@ SCHEMA = pa.schema(
         ("width", pa.float64()),
         ("label", pa.bool_()),
         ("subtypes", pa.list_(pa.bool_())),
+        ("exam_label", pa.bool_()),
+        ("exam_subtypes", pa.list_(pa.bool_())),
         ("mask", pa.binary()),
         ("mask_codec", pa.string()),
         ("source", pa.string()),
@@ -56,7 +58,7 @@ SCHEMA = pa.schema(
 there is none, and `neighbours` counts them."""
 
 _PIXELS = {"pixels", "codec", "checksum"}
-_TRUTH = {"label", "subtypes", "mask", "mask_codec"}
+_TRUTH = {"label", "subtypes", "exam_label", "exam_subtypes", "mask", "mask_codec"}
 _INDEX = [
     "exam",
     "slice",
@@ -176,7 +178,7 @@ def read_exams(
         file_url: One of `Corpus.files`.
         splits: Tells of a patient's pseudonym whether to read him; None reads all.
         with_pixels: Without, `stored` has no rows and no columns.
-        with_truth: Without, `label`, `subtypes` and `mask` are None, whatever the corpus holds.
+        with_truth: Without, labels, subtypes and masks are None, whatever the corpus holds.
 
     Raises:
         SurroundingsError: The store is away, or the bytes are not those that were written.
@@ -253,6 +255,8 @@ def _row(item: Slice, origin: tuple[str, str]) -> dict[str, Any]:
         "width": item.width,
         "label": item.label,
         "subtypes": item.subtypes,
+        "exam_label": item.exam_label,
+        "exam_subtypes": item.exam_subtypes,
         "mask": None if item.mask is None else slice_codec.encode_mask(item.mask),
         "mask_codec": None if item.mask is None else slice_codec.MASK_CODEC,
         "source": origin[0],
@@ -293,6 +297,8 @@ def _slice(row: Mapping[str, Any], file_url: str) -> Slice:
         next=row["next"],
         label=row.get("label"),
         subtypes=_subtypes(row.get("subtypes")),
+        exam_label=row.get("exam_label"),
+        exam_subtypes=_subtypes(row.get("exam_subtypes")),
         mask=mask,
     )
 

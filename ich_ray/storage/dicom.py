@@ -9,7 +9,7 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -23,9 +23,11 @@ from ich_ray import hounsfield, volume
 from ich_ray.errors import InvalidExam, Reason
 from ich_ray.exam import Geometry, Plane, Slice
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
+from ich_ray.series import HeaderFacts
 from ich_ray.storage.decoding import Unsure, decoding
 from ich_ray.storage.dicom_pixels import PIXEL_DATA, RecordedTags, Tags, pixels_of, repaired
 from ich_ray.storage.guarded import Answer, guarded
+from ich_ray.storage.header_facts import header_facts
 from ich_ray.storage.plain_dicom import PlainDataset
 
 Reader = Literal["dicomsdl", "pydicom"]
@@ -37,6 +39,15 @@ HEADER_BYTES = 64 * 1024
 
 _CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 _SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_DOCUMENTS = (
+    "1.2.840.10008.5.1.4.1.1.11.",
+    "1.2.840.10008.5.1.4.1.1.66",
+    "1.2.840.10008.5.1.4.1.1.88.",
+    "1.2.840.10008.5.1.4.1.1.104.",
+)
+"""Presentation states, raw data, structured reports, PDF: PS3.4 B.5."""
+
 _PIXEL_TAGS = (0x7FE00008, 0x7FE00009, PIXEL_DATA)
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _HARMLESS_BYTES = 1024 * 1024
@@ -46,14 +57,19 @@ _HARMLESS_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What places an object: original identifiers, which never leave the process unhashed."""
+    """What places an object: original identifiers, which a ledger or a table never holds."""
 
     role: Literal["slice", "mask"]
     patient: str
     exam: str
     series: str
+    """Series Instance UID (0020,000E); of a mask, that of the slices it lies on, if it says so."""
+
     slice: str
     """SOP Instance UID (0008,0018)."""
+
+    facts: HeaderFacts | None
+    """What decides whether a slice's series is read; None for a mask."""
 
 
 class HeaderIncomplete(Exception):
@@ -80,7 +96,8 @@ def read_header(data: bytes, *, whole: bool) -> Header:
     found, _ = guarded("ich_ray.storage.dicom:decode_header", data, whole=whole)
     if found is None:
         raise HeaderIncomplete
-    return _header(found["tags"], has_pixels=found["reached_pixels"])
+    facts = found["facts"] and HeaderFacts.from_plain(found["facts"])
+    return Header(**{**found, "facts": facts})
 
 
 def read_slice(data: bytes, pseudonyms: Pseudonyms) -> Slice:
@@ -119,7 +136,7 @@ def read_masks(data: bytes, pseudonyms: Pseudonyms) -> dict[str, UInt8[np.ndarra
 
 
 def decode_header(data: bytes, *, whole: bool) -> Answer:
-    """Return the tags that a header's facts are made of, None if they are not all there.
+    """Return what `read_header` does in plain values, None if the header is not all there.
 
     Called in a guarded process, for `read_header`.
     """
@@ -127,9 +144,8 @@ def decode_header(data: bytes, *, whole: bool) -> Answer:
         dataset, reached_pixels = _partial(data, whole=whole)
     except HeaderIncomplete:
         return None, ()
-    tags = RecordedTags(dataset)
-    _header(tags, has_pixels=reached_pixels)
-    return {"tags": tags.record, "reached_pixels": reached_pixels}, ()
+    header = _header(dataset, has_pixels=reached_pixels)
+    return {**asdict(header), "facts": header.facts and header.facts.plain()}, ()
 
 
 def decode_slice(data: bytes, *, reader: Reader) -> Answer:
@@ -177,10 +193,13 @@ def _whole(data: bytes) -> FileDataset:
         return pydicom.dcmread(io.BytesIO(data), force=True)
 
 
-def _header(dataset: Tags, *, has_pixels: bool) -> Header:
+def _header(dataset: PlainDataset | FileDataset, *, has_pixels: bool) -> Header:
     with decoding(Reason.BAD_HEADER, "its header cannot be read"):
         role = _role(dataset, has_pixels=has_pixels)
-        return Header(role, *_identity(dataset))
+        patient, exam, series, instance = _identity(dataset)
+        if role == "mask":
+            return Header(role, patient, exam, _series_of_mask(dataset) or series, instance, None)
+        return Header(role, patient, exam, series, instance, header_facts(dataset))
 
 
 def _slice(
@@ -234,11 +253,14 @@ def _role(dataset: Tags, *, has_pixels: bool) -> Literal["slice", "mask"]:
         raise InvalidExam(reason, "neither Modality (0008,0060) nor SOP Class UID (0008,0016)")
     if sop_class == _SEGMENTATION:
         return "mask"
-    # A public corpus may have lost the class; a secondary capture marked CT is a dose report.
+    # A secondary capture marked CT is a dose report; one marked otherwise may be anything.
+    if sop_class.startswith(_DOCUMENTS) or (sop_class.startswith(_CAPTURE) and modality == "CT"):
+        raise InvalidExam(Reason.DOCUMENT, "SOP Class UID (0008,0016) is that of a document")
+    # A public corpus may have lost the class.
     if sop_class not in ("", _CT_IMAGE) or modality not in ("", "CT"):
         raise InvalidExam(Reason.NOT_CT, "Modality or SOP Class UID is not that of a CT image")
     if "LOCALIZER" in [str(part).upper() for part in _values(dataset, "ImageType")]:
-        raise InvalidExam(Reason.NOT_CT, "Image Type (0008,0008) says LOCALIZER: a scout")
+        raise InvalidExam(Reason.LOCALIZER, "Image Type (0008,0008) says LOCALIZER: a scout")
     if not has_pixels:
         raise InvalidExam(Reason.NOT_AN_IMAGE, "there is no Pixel Data (7FE0,0010)")
     return "slice"
@@ -286,6 +308,12 @@ def _geometry(dataset: Tags) -> Geometry:
         tilt_deg=tilt,
         plane=plane,
     )
+
+
+def _series_of_mask(dataset: PlainDataset | FileDataset) -> str:
+    # Of a sequence the plain reader is unsure.
+    referenced = dataset.get("ReferencedSeriesSequence")
+    return _text(referenced[0], "SeriesInstanceUID") if referenced else ""
 
 
 def _text(dataset: Tags, name: str) -> str:

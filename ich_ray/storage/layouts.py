@@ -3,6 +3,7 @@
 from ich_ray.config import CorpusConfig, NiftiConfig
 from ich_ray.identity import content_hash
 from ich_ray.settings import resolved
+from ich_ray.storage.corpora.cq500 import Cq500
 from ich_ray.storage.corpora.ct_ich import CtIch
 from ich_ray.storage.corpora.folder import Folder
 from ich_ray.storage.corpora.layout import Layout
@@ -15,6 +16,8 @@ def layout_of(config: CorpusConfig) -> Layout:
     match config.layout:
         case "rsna":
             return Rsna()
+        case "cq500":
+            return Cq500()
         case "ct_ich":
             return CtIch()
         case "nifti":

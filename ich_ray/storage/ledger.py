@@ -6,7 +6,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from ich_ray.errors import QualityError, Reason
+from ich_ray.errors import EXPECTED, QualityError, Reason
 from ich_ray.storage.corpus import ledger_url
 from ich_ray.storage.objects import Store
 from ich_ray.storage.tables import Table, open_table, read_rows
@@ -69,15 +69,16 @@ def check_rejected(name: str, entries: Iterable[Entry], *, num_objects: int, lim
 
     Args:
         name: Of the corpus.
-        entries: Of the new objects; labels without an object do not count.
+        entries: Of the new objects; those rejected for an EXPECTED reason do not count.
         num_objects: New objects of the source.
-        limit: Share of them that may be rejected.
+        limit: Share that may be rejected of those that count.
 
     Raises:
         QualityError: More were.
     """
     reasons = counts(entries)
-    reasons.pop(Reason.MISSING, None)
+    missing = len(reasons.get(Reason.MISSING, ()))
+    num_objects -= sum(len(reasons.pop(reason, ())) for reason in EXPECTED) - missing
     rejected = sum(len(sources) for sources in reasons.values())
     if num_objects and rejected > limit * num_objects:
         found = "; ".join(

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import UInt8
 
+from ich_ray.averaging import averaged
 from ich_ray.errors import InvalidExam, Reason, SurroundingsError
 from ich_ray.exam import Slice
 from ich_ray.identity import Pseudonyms
@@ -56,6 +57,7 @@ class ReadExam:
     truths: dict[str, Truth] = field(default_factory=dict)
     """What the table of labels says of each."""
 
+    exam_truth: Truth = field(default_factory=Truth)
     origins: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Slice -> source and etag of the object that held it."""
 
@@ -74,6 +76,7 @@ class ReadExam:
                 self.masks.get(key),
                 zeros=item.series in self.segmented
                 or (layout.zero_masks and self.truths[key].label is False),
+                exam_truth=self.exam_truth,
             )
             for key, item in self.slices.items()
         ]
@@ -89,6 +92,8 @@ class PartWriter:
     pseudonyms: Pseudonyms
     reader: dicom.Reader = "dicomsdl"
     """Who reads ordinary DICOM objects."""
+    average_to_mm: float = 0.0
+    """Thickness to which thinner slices are averaged; 0 keeps them."""
 
     def header(self, url: str, size: int, source: str) -> dicom.Header:
         """Return the header facts of an object, from its first bytes where these suffice.
@@ -138,7 +143,10 @@ class PartWriter:
         for _, members in groupby(ordered, key=lambda item: (item.patient, item.exam)):
             exam = self.read_exam(list(members))
             if exam.slices:
-                rows = corpus.to_table([exam.labelled_slices(self.layout)], origins=exam.origins)
+                slices = exam.labelled_slices(self.layout)
+                if self.average_to_mm:
+                    slices = averaged(slices, thickness_mm=self.average_to_mm)
+                rows = corpus.to_table([slices], origins=exam.origins)
                 # What was read of it stays, but for its pixels.
                 exam.slices, exam.masks = {}, {}
                 exams.append(exam)
@@ -149,7 +157,7 @@ class PartWriter:
     def read_exam(self, objects: Sequence[Planned]) -> ReadExam:
         """Decode the objects of one exam; what cannot be used has its reason in the entries."""
         dicom.READER.set(self.reader)
-        exam = ReadExam()
+        exam = ReadExam(exam_truth=objects[0].exam_truth)
         for item in (o for o in objects if o.role == "slice"):
             try:
                 self._read_slices(item, exam)

@@ -6,7 +6,7 @@ import io
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ich_ray.config import CorpusConfig, Settings
@@ -23,7 +23,7 @@ from ich_ray.ingest_plan import (
     truth_changed,
 )
 from ich_ray.storage import corpus, ledger
-from ich_ray.storage.corpora.layout import Beside, Layout, Place, Role
+from ich_ray.storage.corpora.layout import Beside, LabelsExams, Layout, Place, Role
 from ich_ray.storage.layouts import layout_id, layout_of
 from ich_ray.storage.ledger import Entry
 from ich_ray.storage.objects import ListedObject, Store, join
@@ -37,15 +37,22 @@ class Labels:
 
     truths: Mapping[str, Truth]
     expected_keys: Mapping[str, str]
-    """Slice -> the key that its object would have."""
+    """Slice, or exam -> the key that its object would have."""
 
     volumes: Mapping[str, Mapping[str, Truth]]
     """Key of a volume -> its slices and what the labels say of each."""
 
+    exams: Mapping[str, Truth] = field(default_factory=dict)
+    """What is said of exams as a whole, by their pseudonyms."""
+
     def on(self, item: Planned) -> Planned:
         """Return an object with what the labels say of it."""
-        truth = self.truths.get(item.slice, Truth())
-        return replace(item, truth=truth, slices=self.volumes.get(item.key, {}))
+        return replace(
+            item,
+            truth=self.truths.get(item.slice, Truth()),
+            exam_truth=self.exams.get(item.exam, Truth()),
+            slices=self.volumes.get(item.key, {}),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +88,12 @@ class Source:
     def part_writer(self) -> PartWriter:
         """What a worker needs to read this source."""
         return PartWriter(
-            self.store, self.corpus, self.layout, self.pseudonyms, reader=self.config.reader
+            self.store,
+            self.corpus,
+            self.layout,
+            self.pseudonyms,
+            reader=self.config.reader,
+            average_to_mm=self.config.average_to_mm,
         )
 
     def role(self, item: ListedObject) -> Role:
@@ -103,30 +115,40 @@ class Source:
             return Labels({}, {}, {})
         with _unnamed(f"corpora.{self.corpus}.labels"):
             text = self.store.read_bytes(self.labels.url).decode("utf-8-sig", errors="replace")
+        by_exam: Mapping[str, Truth] = {}
         try:
             by_id = self.layout.read_labels(text)
+            if isinstance(self.layout, LabelsExams):
+                by_exam = self.layout.exam_truths(self.layout.read_reads(text))
         except ConfigError as error:
             raise ConfigError(f"corpus {self.corpus}: {error}") from None
-        names = {slice_id: self.pseudonyms.of(slice_id) for slice_id in by_id}
+        names = {name: self.pseudonyms.of(name) for name in (*by_id, *by_exam)}
         truths = {names[slice_id]: truth for slice_id, truth in by_id.items()}
+        exams = {names[exam]: truth for exam, truth in by_exam.items()}
         if self.labels in self.new:
-            self._refuse_changes(truths)
+            self._refuse_changes(truths, exams)
         keys = {name: self.layout.expected_key(slice_id) for slice_id, name in names.items()}
         volumes: dict[str, dict[str, Truth]] = defaultdict(dict)
         for name, key in keys.items():
             if is_volume(key):
                 volumes[key][name] = truths[name]
-        return Labels(truths, keys, volumes)
+        return Labels(truths, keys, volumes, exams)
 
-    def _refuse_changes(self, truths: Mapping[str, Truth]) -> None:
-        if self.slices_table is None:
+    def _refuse_changes(self, truths: Mapping[str, Truth], exams: Mapping[str, Truth]) -> None:
+        # An average has the labels of its slices together: no row of the labels is its own.
+        if self.slices_table is None or self.config.average_to_mm:
             return
-        rows = read_rows(self.store, self.slices_table, ["slice", "label", "subtypes"])
+        columns = ["slice", "label", "subtypes", "exam", "exam_label", "exam_subtypes"]
         changed = sum(
             truth_changed(
                 truths.get(row["slice"], Truth()), label=row["label"], subtypes=row["subtypes"]
             )
-            for row in rows.to_pylist()
+            or truth_changed(
+                exams.get(row["exam"], Truth()),
+                label=row["exam_label"],
+                subtypes=row["exam_subtypes"],
+            )
+            for row in read_rows(self.store, self.slices_table, columns).to_pylist()
         )
         if changed:
             raise ConfigError(
@@ -138,7 +160,7 @@ class Source:
         """Yield the rows of new objects that nobody need open."""
         for item in self.new:
             role = self.role(item)
-            if role in ("labels", "manifest"):
+            if role in ("labels", "boxes", "manifest"):
                 yield self.entry(item, role)
             elif role == "unknown":
                 yield self.entry(item, role, Reason.UNKNOWN_FILE)
@@ -150,7 +172,7 @@ class Source:
             if role in ("slice", "mask"):
                 place = self.layout.place(item.key)
                 if isinstance(place, Place):
-                    yield self.placed(item, role, place.patient, place.exam, place.slice)
+                    yield self.placed(item, role, place)
 
     def placed_beside(self, placed: Iterable[Planned]) -> tuple[list[Planned], list[Entry]]:
         """Place new masks with the slices they lie beside; return the rows of those with none.
@@ -168,18 +190,23 @@ class Source:
                 if exam is None:
                     refused.append(self.entry(item, "mask", Reason.MASK_WITHOUT_SLICE))
                 else:
-                    hashed = self.placed(item, "mask", "", "", item.key)
+                    hashed = self.placed(item, "mask", Place("", "", item.key))
                     found.append(replace(hashed, patient=exam[0], exam=exam[1]))
         return found, refused
 
-    def missing(self, labels: Labels, planned: Iterable[Planned]) -> Iterator[Entry]:
-        """Yield a row for every label of new labels whose slice the source does not hold."""
+    def missing(self, labels: Labels, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Yield a row for every new label whose slice or exam the source does not hold.
+
+        Args:
+            labels: Of the source.
+            entries: Of its new objects, accepted or not.
+        """
         if self.labels not in self.new:
             return
-        here = {item.slice for item in planned if item.role == "slice"}
         # The archive's folders stand before the names that labels know.
         keys = self.names.keys() | {key.rpartition("/")[2] for key in self.names}
-        here |= {e.slice for e in [*self.known, *self.recovered] if e.slice is not None}
+        held = [*self.known, *self.recovered, *entries]
+        here = {name for entry in held for name in (entry.slice, entry.exam) if name is not None}
         already = {entry.source for entry in self.known if entry.reason == Reason.MISSING}
         absent = labels_without_object(labels.expected_keys, slices=here, keys=keys)
         # Many labels may name slices of one absent volume.
@@ -194,9 +221,7 @@ class Source:
                     reason=Reason.MISSING.value,
                 )
 
-    def placed(
-        self, item: ListedObject, role: Role, patient: str, exam: str, slice_id: str
-    ) -> Planned:
+    def placed(self, item: ListedObject, role: Role, place: Place) -> Planned:
         """Hash what an object belongs to."""
         assert role in ("slice", "mask")
         return Planned(
@@ -206,9 +231,10 @@ class Source:
             etag=item.etag,
             size=item.size,
             role=role,
-            patient=self.pseudonyms.of(patient),
-            exam=self.pseudonyms.of(exam),
-            slice=self.pseudonyms.of(slice_id),
+            patient=self.pseudonyms.of(place.patient),
+            exam=self.pseudonyms.of(place.exam),
+            slice=self.pseudonyms.of(place.slice),
+            series=self.pseudonyms.of(place.series) if place.series else "",
             num_slices=slices_about(item.key, item.size),
         )
 
@@ -294,6 +320,12 @@ def _check_same(
         raise ConfigError(
             f"corpus {name} has pseudonyms of key {there}, this run has key "
             f"{pseudonyms.fingerprint}; set identity or ICH_RAY_HMAC_KEY as at its first ingest"
+        )
+    averaged = float(table.properties.get("average_to_mm", "0"))
+    if averaged != config.average_to_mm:
+        raise ConfigError(
+            f"corpus {name} was ingested with average_to_mm={averaged:g}, not "
+            f"{config.average_to_mm:g}; ingest this source under another name"
         )
     if table.properties["layout"] != layout_id(config):
         raise ConfigError(

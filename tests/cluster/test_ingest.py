@@ -163,7 +163,7 @@ def test_every_object_ends_in_the_ledger_with_its_reason(source: Path, store: St
     labels.write_text(labels.read_text() + "\n1.2.3,0,0,0,0,0,0\n")
     settings = settings_of(str(source), store)
     with pytest.raises(
-        QualityError, match=r"4 of 16 new objects .* 1 no_rescale \(e\.g\. \w{32}\)"
+        QualityError, match=r"3 of 15 new objects .* 1 no_rescale \(e\.g\. \w{32}\)"
     ):
         run(settings)
     assert open_table(store, corpus.slices_url(store, "c")) is None
@@ -171,14 +171,14 @@ def test_every_object_ends_in_the_ledger_with_its_reason(source: Path, store: St
     assert summary.rejected == {
         "missing": 1,
         "no_rescale": 1,
-        "not_ct": 1,
+        "localizer": 1,
         "not_dicom": 1,
         "truncated_pixels": 1,
     }
     assert (summary.duplicates, summary.accepted_slices) == (1, 9)
     assert (
-        "9 slices, 1 masks, 9 labels, 1 duplicates, rejected: 1 missing, 1 no_rescale, 1 not_ct, "
-        "1 not_dicom, 1 truncated_pixels; 16 new objects"
+        "9 slices, 1 masks, 9 labels, 1 duplicates, rejected: 1 localizer, 1 missing, "
+        "1 no_rescale, 1 not_dicom, 1 truncated_pixels; 16 new objects"
     ) in summary.line()
     _, entries = ledger.read_ledger(store, "c")
     assert Counter(entry.outcome for entry in entries) == {

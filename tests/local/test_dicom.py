@@ -13,6 +13,8 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
 from ich_ray.errors import InvalidExam, Reason
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
+from ich_ray.series import HeaderFacts
+from ich_ray.series_signs import Sign
 from ich_ray.storage import dicom
 from ich_ray.storage.corpus import hounsfield
 from ich_ray.storage.guarded import Guard
@@ -49,8 +51,8 @@ def test_headers_place_an_object_without_its_pixels() -> None:
     [
         ({"Modality": "MR"}, Reason.NOT_CT),
         ({"Modality": "OT"}, Reason.NOT_CT),
-        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, Reason.NOT_CT),
-        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, Reason.NOT_CT),
+        ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, Reason.DOCUMENT),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, Reason.LOCALIZER),
         ({"PixelData": None}, Reason.NOT_AN_IMAGE),
         ({"NumberOfFrames": 2}, Reason.NOT_AN_IMAGE),
         ({"SamplesPerPixel": 3}, Reason.NOT_AN_IMAGE),
@@ -140,6 +142,86 @@ def test_without_the_file_header_the_bytes_say_how_they_are_written() -> None:
     pydicom.dcmwrite(stream, pydicom.Dataset(image), implicit_vr=True, little_endian=True)
     item = dicom.read_slice(stream.getvalue(), NAMES)
     assert item.stored[0, 0] == 1025
+
+
+def test_the_header_says_what_decides_over_its_series() -> None:
+    image = ct_slice(
+        3,
+        SeriesDescription="Jane Doe PRE CONTRAST BONE",
+        SeriesNumber=4,
+        AcquisitionNumber=2,
+        ConvolutionKernel=["H60s", "3"],
+    )
+    facts = dicom.read_header(to_bytes(image), whole=True).facts
+    assert facts == HeaderFacts(
+        position_mm=15.0,
+        tilt_deg=0.0,
+        thickness_mm=5.0,
+        series_number=4,
+        acquisition=2,
+        instance=3,
+        signs=frozenset({Sign.PLAIN, Sign.BONE}),
+    )
+
+
+def test_an_odd_number_that_only_breaks_ties_is_no_reason_to_refuse() -> None:
+    data = to_bytes(ct_slice(SeriesNumber=77)).replace(b"77", b"7x")
+    facts = dicom.read_header(data, whole=True).facts
+    assert facts is not None
+    assert facts.series_number is None
+
+
+def test_a_mask_names_the_series_that_it_lies_on() -> None:
+    image = ct_slice()
+    made = segmentation([image], {"bleed": np.ones((1, 8, 6), np.uint8)})
+    header = dicom.read_header(to_bytes(made), whole=True)
+    assert (header.series, header.facts) == (image.SeriesInstanceUID, None)
+    del made.ReferencedSeriesSequence
+    assert dicom.read_header(to_bytes(made), whole=True).series == made.SeriesInstanceUID
+
+
+@pytest.mark.parametrize("modality", ["SR", "PR", "CT"])
+def test_what_accompanies_an_exam_is_a_document(modality: str) -> None:
+    classes = {
+        "SR": "1.2.840.10008.5.1.4.1.1.88.67",
+        "PR": "1.2.840.10008.5.1.4.1.1.11.1",
+        "CT": "1.2.840.10008.5.1.4.1.1.7.2",
+    }
+    image = ct_slice(Modality=modality, SOPClassUID=classes[modality])
+    assert reason_of(to_bytes(image)) == Reason.DOCUMENT
+
+
+@pytest.mark.parametrize(
+    ("values", "changes", "expected"),
+    [
+        (np.array([-1024, 2000], "<i2"), {"RescaleSlope": 0.5}, [-1536.0, -24.0]),
+        (np.array([0, 40_000], "<u2"), {"PixelRepresentation": 0}, [-1024.0, 38_976.0]),
+        (np.array([0, 2000], "<u2"), {"PixelRepresentation": 0, "RescaleSlope": "1.25"}, None),
+        (np.array([0, 2000], "<i2"), {"RescaleIntercept": "-1024.50"}, [-1024.5, 975.5]),
+        (
+            np.array([0, 2000], "<i2"),
+            {"WindowCenter": [40, 400, 600], "WindowWidth": [80, 2000, 4000]},
+            [-1024.0, 976.0],
+        ),
+    ],
+)
+def test_hounsfield_units_follow_slope_intercept_and_sign_and_no_window(
+    values: np.ndarray, changes: dict[str, Any], expected: list[float] | None
+) -> None:
+    image = ct_slice(PixelData=np.tile(values, 24).tobytes(), **changes)
+    hu = hounsfield(dicom.read_slice(to_bytes(image), NAMES)).ravel()[:2]
+    assert hu.tolist() == (expected or [-1024.0, 1476.0])
+
+
+@pytest.mark.parametrize(
+    ("padding", "kind"), [(-2000, "SS"), (63_536, "US")], ids=["signed", "as unsigned"]
+)
+def test_padding_of_signed_pixels_is_found_in_either_spelling(padding: int, kind: str) -> None:
+    pixels = np.array([-2000, 1064] * 24, "<i2")
+    image = ct_slice(PixelData=pixels.tobytes())
+    image.add_new(0x00280120, kind, padding)
+    hu = hounsfield(dicom.read_slice(to_bytes(image), NAMES))
+    assert hu.ravel()[:2].tolist() == [-1000.0, 40.0]
 
 
 def test_padding_is_air() -> None:

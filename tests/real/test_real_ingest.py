@@ -2,17 +2,26 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
+import pydicom
 import pytest
+from pydicom.pixels import apply_modality_lut
 
 from ich_ray.errors import InvalidExam
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
 from ich_ray.storage import dicom
 from ich_ray.storage.corpora.ct_ich import CtIch
 from ich_ray.storage.corpora.rsna import Rsna
+from ich_ray.storage.corpus import hounsfield
 from ich_ray.storage.objects import Store
 
 DATA = Path(os.environ.get("ICH_RAY_REAL_DATA", ""))
 NAMES = Pseudonyms(PUBLIC_KEY)
+PADDED_AND_REPAIRED = {
+    "rsna/stage_2_train": (0, 0),
+    "rsna/stage_2_test": (0, 0),
+    "ge-head-tilt": (28, 0),
+}
 
 pytestmark = pytest.mark.skipif(
     "ICH_RAY_REAL_DATA" not in os.environ, reason="ICH_RAY_REAL_DATA names no folder of real data"
@@ -48,7 +57,7 @@ def test_hostile_files_end_with_a_slice_a_mask_or_a_reason() -> None:
 
 def test_real_exams_are_read_and_their_scouts_and_reports_are_not() -> None:
     assert outcomes(DATA / "ge-head-tilt") == {"slice": 28}
-    assert outcomes(DATA / "philips-head-phantom") == {"slice": 16, "not_ct": 2}
+    assert outcomes(DATA / "philips-head-phantom") == {"slice": 16, "localizer": 1, "document": 1}
     assert outcomes(DATA / "ct-ich-dicom") == {"not_ct": 30}
 
 
@@ -89,3 +98,21 @@ def test_a_real_ct_ich_mask_lies_on_its_slice() -> None:
     (item,) = CtIch().read_slices(image, (folder / image).read_bytes(), NAMES)
     assert (item.key, item.stored.shape) == (name, mask.shape)
     assert mask.any()
+
+
+@pytest.mark.parametrize("folder", ["rsna/stage_2_train", "rsna/stage_2_test", "ge-head-tilt"])
+def test_hounsfield_units_are_those_of_the_standard_but_for_padding_and_repair(folder: str) -> None:
+    padded = repaired = 0
+    for path in sorted((DATA / folder).glob("*.dcm")):
+        dataset = pydicom.dcmread(path)
+        stored = dataset.pixel_array
+        expected = apply_modality_lut(stored, dataset)
+        hu = hounsfield(dicom.read_slice(path.read_bytes(), NAMES))
+        if dataset.BitsStored == 12 and dataset.RescaleIntercept > -100:
+            repaired += 1
+            continue
+        padding = stored == dataset.get("PixelPaddingValue", 2**20)
+        padded += bool(padding.any())
+        assert np.array_equal(hu[~padding], expected[~padding])
+        assert (hu[padding] == -1000).all()
+    assert (padded, repaired) == PADDED_AND_REPAIRED[folder]

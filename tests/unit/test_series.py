@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ich_ray.series import Choice, Rule, SeriesFacts, SliceFacts, choose, dropped_by, facts_of
+from ich_ray.series import Choice, HeaderFacts, Rule, SeriesFacts, choose, dropped_by, series_facts
 from ich_ray.series_signs import Sign, signs_of
 
 SIGNS = st.frozensets(st.sampled_from(Sign))
@@ -188,7 +188,7 @@ def test_the_order_of_numbered_series_does_not_matter(
 
 def test_the_headers_of_a_series_are_summed_up() -> None:
     slices = [
-        SliceFacts(
+        HeaderFacts(
             position_mm=5.0 * i,
             tilt_deg=1.0,
             thickness_mm=5.0,
@@ -197,7 +197,7 @@ def test_the_headers_of_a_series_are_summed_up() -> None:
         )
         for i in (2, 0, 1, 1)
     ]
-    found = facts_of("a", slices)
+    found = series_facts("a", slices)
     assert (found.num_slices, found.num_positions) == (4, 3)
     assert (found.coverage_mm, found.spacing_mm, found.thickness_mm) == (15.0, 5.0, 5.0)
     # One odd slice does not speak for its series.
@@ -206,5 +206,5 @@ def test_the_headers_of_a_series_are_summed_up() -> None:
 
 
 def test_without_positions_the_coverage_is_unknown() -> None:
-    found = facts_of("a", [SliceFacts(thickness_mm=5.0), SliceFacts()])
+    found = series_facts("a", [HeaderFacts(thickness_mm=5.0), HeaderFacts()])
     assert (found.coverage_mm, found.num_positions, found.slice_mm) == (None, 0, 5.0)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ich_ray.errors import ConfigError, Reason
 from ich_ray.ingest_plan import Planned
-from ich_ray.series import Rule, SliceFacts
+from ich_ray.series import HeaderFacts, Rule
 from ich_ray.series_plan import SeriesPlan, deciding_rules, plan_series, read_overrides
 from ich_ray.series_signs import Sign
 
@@ -29,6 +29,9 @@ def an_object(exam: str, series: str, number: int, role: str = "slice") -> Plann
     )
 
 
+Objects = list[tuple[Planned, HeaderFacts]]
+
+
 def a_series(
     exam: str,
     series: str,
@@ -36,21 +39,29 @@ def a_series(
     count: int = 10,
     thickness: float = 5.0,
     signs: frozenset[Sign] = frozenset(),
-) -> dict[Planned, SliceFacts]:
-    return {
-        an_object(exam, series, i): SliceFacts(
-            position_mm=thickness * i, thickness_mm=thickness, tilt_deg=0.0, instance=i, signs=signs
+) -> Objects:
+    return [
+        (
+            an_object(exam, series, i),
+            HeaderFacts(
+                position_mm=thickness * i,
+                thickness_mm=thickness,
+                tilt_deg=0.0,
+                instance=i,
+                signs=signs,
+            ),
         )
         for i in range(count)
-    }
+    ]
 
 
-def planned(objects: dict[Planned, SliceFacts], *masks: Planned, **more: object) -> SeriesPlan:
-    facts = {item.source: found for item, found in objects.items()}
-    return plan_series([*objects, *masks], facts, **more)  # type: ignore[arg-type]
+def planned(objects: Objects, *masks: Planned, **more: object) -> SeriesPlan:
+    facts = {item.source: found for item, found in objects}
+    placed = [*(item for item, _ in objects), *masks]
+    return plan_series(placed, facts, **more)  # type: ignore[arg-type]
 
 
-EXAM = a_series("e", "soft") | a_series("e", "thin", count=80, thickness=0.625)
+EXAM = a_series("e", "soft") + a_series("e", "thin", count=80, thickness=0.625)
 
 
 def test_one_series_is_read_and_the_other_is_in_the_ledger() -> None:
@@ -64,15 +75,13 @@ def test_one_series_is_read_and_the_other_is_in_the_ledger() -> None:
     assert deciding_rules(plan.decisions) == ({"soft_tissue": 1}, {})
 
 
-@given(st.permutations(list(EXAM)), st.integers(0, 90))
-def test_every_object_ends_in_one_place_whatever_the_order(
-    order: list[Planned], count: int
-) -> None:
-    some = {item: EXAM[item] for item in order[:count]}
+@given(st.permutations(EXAM), st.integers(0, 90))
+def test_every_object_ends_in_one_place_whatever_the_order(order: Objects, count: int) -> None:
+    some = order[:count]
     plan = planned(some)
     ends = [item.source for item in plan.kept] + [item.source for item, _ in plan.refused]
-    assert sorted(ends) == sorted(item.source for item in some)
-    again = planned(dict(sorted(some.items(), key=lambda pair: pair[0].key)))
+    assert sorted(ends) == sorted(item.source for item, _ in some)
+    again = planned(sorted(some, key=lambda pair: pair[0].key))
     assert {item.source for item in again.kept} == {item.source for item in plan.kept}
 
 
@@ -83,11 +92,10 @@ def test_what_its_key_places_is_read_as_it_is() -> None:
 
 
 def test_two_archives_of_one_series_are_one_series() -> None:
-    objects = a_series("e", "s")
-    halves = {
-        replace(item, key=f"qct0{i % 2}/{item.key}"): f
-        for i, (item, f) in enumerate(objects.items())
-    }
+    halves = [
+        (replace(item, key=f"qct0{i % 2}/{item.key}"), f)
+        for i, (item, f) in enumerate(a_series("e", "s"))
+    ]
     plan = planned(halves)
     assert len(plan.kept) == 10
     ((decision),) = plan.decisions
@@ -95,23 +103,19 @@ def test_two_archives_of_one_series_are_one_series() -> None:
 
 
 def test_a_second_slice_at_a_position_is_refused_by_name() -> None:
-    objects = a_series("e", "s")
     late = an_object("e", "s", 77)
-    objects[late] = SliceFacts(position_mm=15.0, thickness_mm=5.0, instance=77)
-    plan = planned(objects)
+    at_15_mm = HeaderFacts(position_mm=15.0, thickness_mm=5.0, instance=77)
+    plan = planned([*a_series("e", "s"), (late, at_15_mm)])
     assert plan.refused == [(late, Reason.SAME_POSITION)]
     assert plan.decisions[0].same_position == 1
     # The first acquisition counts, whatever the numbers within it.
-    earlier = {item: replace(f, acquisition=2) for item, f in objects.items()}
-    earlier[late] = replace(earlier[late], acquisition=1)
-    ((item, _),) = planned(earlier).refused
+    second = [(item, replace(f, acquisition=2)) for item, f in a_series("e", "s")]
+    ((item, _),) = planned([*second, (late, replace(at_15_mm, acquisition=1))]).refused
     assert item == an_object("e", "s", 3)
 
 
 def test_gaps_are_reported_where_they_are() -> None:
-    objects = {
-        item: f for item, f in a_series("e", "s").items() if f.position_mm not in (20.0, 25.0)
-    }
+    objects = [(o, f) for o, f in a_series("e", "s") if f.position_mm not in (20.0, 25.0)]
     (decision,) = planned(objects).decisions
     ((gap),) = decision.gaps
     assert (gap.after_mm, gap.before_mm, gap.missing) == (15.0, 30.0, 2)
@@ -129,7 +133,7 @@ def test_labels_and_masks_draw_the_choice_to_their_series() -> None:
 
 def test_the_mask_of_a_series_that_is_not_read_is_not_read() -> None:
     mask = an_object("e", "bone", 1, "mask")
-    plan = planned(a_series("e", "soft") | a_series("e", "bone", signs=BONE), mask)
+    plan = planned(a_series("e", "soft") + a_series("e", "bone", signs=BONE), mask)
     assert (mask, Reason.OTHER_SERIES) in plan.refused
 
 

@@ -10,12 +10,13 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
+from ich_ray.annotations import Box, Read
 from ich_ray.errors import ConfigError
 from ich_ray.exam import HEMORRHAGE_TYPES, Kind, Slice
 from ich_ray.identity import Pseudonyms
 from ich_ray.ingest_plan import Subtypes, Truth
 
-Role = Literal["slice", "mask", "labels", "manifest", "object", "unknown"]
+Role = Literal["slice", "mask", "labels", "boxes", "manifest", "object", "unknown"]
 """`object`: a slice or a mask, as its header says. `manifest`: known, and not needed."""
 
 
@@ -27,6 +28,9 @@ class Place:
     exam: str
     slice: str
     """Of a volume: its own, since its slices are known when it is read."""
+
+    series: str = ""
+    """Empty where the key alone places the object: such layouts hold one series an exam."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +87,30 @@ class Layout(Protocol):
         """
 
 
+@runtime_checkable
+class LabelsExams(Protocol):
+    """A layout whose keys name the exam, and whose labels are of exams, not of slices."""
+
+    def exam_of(self, key: str) -> str:
+        """Return the name of an object's exam and patient."""
+
+    def read_reads(self, text: str) -> list[Read]:
+        """Return what each reader says of each exam."""
+
+    def exam_truths(self, reads: Sequence[Read]) -> dict[str, Truth]:
+        """Return the truth of each exam by its name."""
+
+    def read_boxes(self, text: str) -> list[Box]:
+        """Return the boxes of a table of them, on slices by their original identifiers."""
+
+
 def with_truth(
     item: Slice,
     truth: Truth,
     mask: UInt8[np.ndarray, "rows columns"] | None,
     *,
     zeros: bool,
+    exam_truth: Truth = Truth(),  # noqa: B008  (a frozen value)
 ) -> Slice:
     """Return a slice with its label, subtypes and mask.
 
@@ -96,6 +118,7 @@ def with_truth(
         item: Without truth.
         truth: Of the label table.
         mask: Of a mask object, or None.
+        exam_truth: What is said of its exam.
         zeros: Without a mask, a slice that is not known to be positive has one of zeros.
 
     A slice that no label names takes its label from its mask. Where the labels name exactly
@@ -108,7 +131,14 @@ def with_truth(
         label = bool(mask.any())
     if mask is not None and truth.subtypes is not None and sum(truth.subtypes) == 1:
         mask = np.where(mask == 1, np.uint8(truth.subtypes.index(True) + 1), mask)
-    return dataclasses.replace(item, label=label, subtypes=truth.subtypes, mask=mask)
+    return dataclasses.replace(
+        item,
+        label=label,
+        subtypes=truth.subtypes,
+        mask=mask,
+        exam_label=exam_truth.label,
+        exam_subtypes=exam_truth.subtypes,
+    )
 
 
 def label_rows(text: str, needed: Sequence[str]) -> Iterator[tuple[int, Mapping[str, str]]]:
