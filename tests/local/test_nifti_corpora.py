@@ -50,7 +50,7 @@ def written(source: Source) -> tuple[dict[str, Slice], list[Entry]]:
     assert finished.part is not None
     url = join(corpus.slices_url(source.store, source.corpus), finished.part.path)
     slices = {s.key: s for exam in corpus.read_exams(source.store, url) for s in exam}
-    entries = [*source.known_by_key(), *finished.entries, *source.missing(labels, planned)]
+    entries = [*source.known_by_key(), *finished.entries, *source.missing(labels, finished.entries)]
     assert finished.labelled == sum(s.subtypes is not None for s in slices.values())
     return slices, entries
 

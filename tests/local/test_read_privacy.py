@@ -106,7 +106,8 @@ def test_a_corpus_and_a_ledger_have_these_columns_and_no_others() -> None:
         *("exam", "slice", "patient", "series", "index", "previous", "next", "neighbours"),
         *("position_mm", "spacing_mm", "thickness_mm", "tilt_deg", "rows", "columns"),
         *("pixels", "codec", "checksum", "slope", "intercept", "kind", "center", "width"),
-        *("label", "subtypes", "mask", "mask_codec", "source", "etag"),
+        *("label", "subtypes", "exam_label", "exam_subtypes", "mask", "mask_codec"),
+        *("source", "etag"),
     ]
     assert ledger.SCHEMA.names == [
         *("source", "etag", "size", "role", "outcome", "reason", "exam", "slice", "part")
