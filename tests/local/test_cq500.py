@@ -66,6 +66,8 @@ def test_reads_that_contradict_themselves_are_refused_by_line() -> None:
         Cq500().read_reads(text + other)
     with pytest.raises(ConfigError, match=r"line 2 of the reads names no exam"):
         Cq500().read_reads(text.replace("CQ500-CT-4", "Jane Doe"))
+    with pytest.raises(ConfigError, match=r"line 2 of the reads holds another Category"):
+        Cq500().read_reads(text.replace("B1", "see Dr. Doe"))
     with pytest.raises(ConfigError, match=r"0 or 1 in column R1:ICH; see line 2"):
         Cq500().read_reads(text.replace("B1,1", "B1,yes"))
     with pytest.raises(ConfigError, match=r"lacks the columns R1:ICH"):

@@ -9,7 +9,7 @@ import pytest
 
 from ich_ray.errors import ConfigError, InvalidExam
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
-from ich_ray.storage import corpus, dicom, ledger
+from ich_ray.storage import annotations_table, corpus, dicom, ledger, series_table
 from ich_ray.storage.corpora.folder import Folder
 from tests.local.dicom_objects import to_bytes
 from tests.local.planted import (
@@ -111,6 +111,19 @@ def test_a_corpus_and_a_ledger_have_these_columns_and_no_others() -> None:
     ]
     assert ledger.SCHEMA.names == [
         *("source", "etag", "size", "role", "outcome", "reason", "exam", "slice", "part")
+    ]
+
+
+def test_the_tables_beside_the_slices_have_these_columns_and_no_others() -> None:
+    assert series_table.SCHEMA.names == [
+        *("exam", "series", "kept", "rule", "signs", "number", "num_slices", "num_positions"),
+        *("same_position", "coverage_mm", "spacing_mm", "thickness_mm", "tilt_deg", "gaps"),
+    ]
+    assert annotations_table.READS_SCHEMA.names == [
+        *("exam", "reader", "category", "finding", "present")
+    ]
+    assert annotations_table.BOXES_SCHEMA.names == [
+        *("slice", "series", "x", "y", "width", "height", "type", "origin")
     ]
 
 

@@ -19,6 +19,9 @@ from ich_ray.storage import dicom
 from ich_ray.storage.corpora.layout import Role, flag, label_rows
 
 READS = "reads.csv"
+CATEGORIES = ("B1", "B2")
+"""The batches in which the exams were collected."""
+
 READERS = ("R1", "R2", "R3")
 ANY = "ICH"
 SUBTYPES = ("EDH", "IPH", "IVH", "SAH", "SDH")
@@ -102,6 +105,11 @@ class Cq500:
             if not _EXAM.fullmatch(name):
                 raise ConfigError(
                     f"line {line} of the reads names no exam; write CQ500-CT-<number>"
+                )
+            if row["Category"] not in CATEGORIES:
+                raise ConfigError(
+                    f"line {line} of the reads holds another Category than "
+                    f"{' or '.join(CATEGORIES)}"
                 )
             reads = [
                 Read(
