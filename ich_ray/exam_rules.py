@@ -5,6 +5,7 @@ from itertools import groupby
 
 import numpy as np
 
+from ich_ray import volume
 from ich_ray.exam import HEMORRHAGE_TYPES
 from ich_ray.findings import (
     FIELD_OF_VIEW_MM,
@@ -155,10 +156,12 @@ def _of_steps(corpus: str, series: Sequence[SliceFacts]) -> Iterator[Finding]:
     if not len(apart):
         return
     usual = float(np.median(apart))
-    gaps = [placed[i + 1] for i in np.flatnonzero(steps > LARGEST_STEP * usual)]
+    gaps = volume.gaps([item.geometry.position_mm for item in placed])
     if gaps:
-        said = f"{apart.max():.4g} mm where the usual step is {usual:.4g} mm"
-        yield _finding(corpus, gaps, Oddity.GAP, said)
+        ends = {gap.before_mm for gap in gaps}
+        said = f"about {sum(gap.missing for gap in gaps)} missing, usual step {usual:.4g} mm"
+        after = [item for item in placed if item.geometry.position_mm in ends]
+        yield _finding(corpus, after, Oddity.GAP, said)
     if apart.min() < usual / LARGEST_STEP:
         said = f"{apart.min():.4g} to {apart.max():.4g} mm, usually {usual:.4g} mm"
         yield _finding(corpus, placed, Oddity.UNEVEN_STEPS, said)

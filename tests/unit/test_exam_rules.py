@@ -167,7 +167,7 @@ def test_every_oddity_has_its_meaning_and_the_graver_come_first() -> None:
     ]
 
 
-def test_a_gap_says_how_wide_it_is() -> None:
+def test_a_gap_says_how_many_slices_it_lacks() -> None:
     exam = [facts(n, position_mm=place) for n, place in enumerate([0.0, 5.0, 10.0, 30.0])]
     (gap,) = of_exam("c", exam)
-    assert gap.detail == "20 mm where the usual step is 5 mm"
+    assert gap.detail == "about 3 missing, usual step 5 mm"
