@@ -242,6 +242,9 @@ def refused_objects() -> dict[str, bytes]:
     found["junk in a JPEG"] = _encapsulated(
         b"\xff\xd8\xff\xe0" + name * 9 + b"\xff\xd9", JPEGLosslessSV1
     )
+    found["junk in a JPEG 2000"] = _encapsulated(
+        b"\xff\x4f\xff\x51" + name * 9 + b"\xff\xd9", JPEG2000Lossless
+    )
     return {**found, **_refused_masks()}
 
 
