@@ -7,7 +7,7 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from ich_ray.config import CorpusConfig, Settings
+from ich_ray.config import CorpusConfig, NiftiConfig, Settings
 from ich_ray.errors import ConfigError
 from ich_ray.identity import Pseudonyms
 
@@ -53,13 +53,14 @@ def resolved(settings: Any) -> Any:
 def for_record(settings: Settings, pseudonyms: Pseudonyms) -> dict[str, Any]:
     """Return resolved settings as tables and reports keep them, which others may read.
 
-    The places of a corpus become pseudonyms: a prefix, an archive or a table of labels may be
-    named after a patient.
+    The places of a corpus become pseudonyms: a prefix, an archive, a template of names or a table
+    of labels may be named after a patient.
     """
     record: dict[str, Any] = resolved(settings)
-    places = [name for name, kind in get_type_hints(CorpusConfig).items() if kind is str]
     for corpus in record["corpora"].values():
-        corpus |= {name: corpus[name] and pseudonyms.of(corpus[name]) for name in places}
+        for section, kind in ((corpus, CorpusConfig), (corpus["nifti"], NiftiConfig)):
+            places = [name for name, value in get_type_hints(kind).items() if value is str]
+            section |= {name: section[name] and pseudonyms.of(section[name]) for name in places}
     return record
 
 

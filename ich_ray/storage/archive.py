@@ -96,7 +96,8 @@ def members(stream: Any, archive: str) -> Iterator[tuple[str, Member]]:
     # Streams that cannot seek raise ValueError, foreign versions NotImplementedError.
     except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
         raise ConfigError(
-            f"{archive} cannot be read as a zip archive ({type(error).__name__}): it is broken, "
+            # Not its name, which may be a patient's.
+            f"the source's zip archive cannot be read ({type(error).__name__}): it is broken, "
             "or its server does not give ranges; fetch it again, or unpack it"
         ) from None
     for name, found in directory.NameToInfo.items():

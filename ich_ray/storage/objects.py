@@ -215,8 +215,8 @@ class Store:
                 self._file_systems[protocol] = fsspec.filesystem(protocol, **options)
             except (ValueError, ImportError):
                 raise ConfigError(
-                    f"{url} names the protocol {protocol!r}, which is not known here; "
-                    "use a local folder or s3://bucket/prefix"
+                    f"a URL of the settings names the protocol {protocol!r}, which is not known "
+                    "here; use a local folder or s3://bucket/prefix"
                 ) from None
         return self._file_systems[protocol]
 

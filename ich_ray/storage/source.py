@@ -113,7 +113,7 @@ class Source:
         """
         if self.labels is None:
             return Labels({}, {}, {})
-        with _unnamed(f"corpora.{self.corpus}.labels"):
+        with unnamed(f"corpora.{self.corpus}.labels"):
             text = self.store.read_bytes(self.labels.url).decode("utf-8-sig", errors="replace")
         by_exam: Mapping[str, Truth] = {}
         try:
@@ -267,9 +267,9 @@ def open_source(settings: Settings, name: str, pseudonyms: Pseudonyms) -> Source
     ledger_table, known = ledger.read_ledger(store, name)
     _check_same(name, config, pseudonyms, ledger_table)
     recovered = _recovered(store, name, slices_table, known)
-    with _unnamed(f"corpora.{name}.source"):
+    with unnamed(f"corpora.{name}.source"):
         listed = store.listing(config.source)
-    with _unnamed(f"corpora.{name}.labels"):
+    with unnamed(f"corpora.{name}.labels"):
         labels = _labels_object(store, config, listed)
     if labels is not None and labels not in listed:
         listed = [*listed, labels]
@@ -356,8 +356,8 @@ def _recovered(
 
 
 @contextlib.contextmanager
-def _unnamed(setting: str) -> Iterator[None]:
-    """Name the setting instead of its value: a prefix may be named after a patient."""
+def unnamed(setting: str) -> Iterator[None]:
+    """Name a setting instead of its value where the store fails: a prefix may name a patient."""
     try:
         yield
     except SurroundingsError as error:

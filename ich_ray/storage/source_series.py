@@ -10,7 +10,7 @@ from ich_ray.series_plan import read_overrides as parse_overrides
 from ich_ray.storage.annotations_table import append_boxes, append_reads
 from ich_ray.storage.corpora.layout import LabelsExams
 from ich_ray.storage.series_table import append_decisions, known_series
-from ich_ray.storage.source import Source
+from ich_ray.storage.source import Source, unnamed
 
 
 def source_series_plan(
@@ -48,7 +48,8 @@ def append_beside(
         role = source.role(item)
         if role not in ("labels", "boxes"):
             continue
-        text = source.store.read_bytes(item.url).decode("utf-8-sig", errors="replace")
+        with unnamed(f"corpora.{source.corpus}.source"):
+            text = source.store.read_bytes(item.url).decode("utf-8-sig", errors="replace")
         to = source.store, source.corpus
         if role == "labels":
             reads = source.layout.read_reads(text)
@@ -63,7 +64,8 @@ def _overrides(source: Source) -> Overrides:
     if not url:
         return NO_OVERRIDES
     try:
-        text = source.store.read_bytes(url).decode("utf-8-sig", errors="replace")
+        with unnamed("the setting"):
+            text = source.store.read_bytes(url).decode("utf-8-sig", errors="replace")
     except FileNotFoundError:
         raise ConfigError("there is no such file; correct the setting, or write the file") from None
     return parse_overrides(text, source.pseudonyms.of)

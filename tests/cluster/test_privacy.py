@@ -1,5 +1,6 @@
 import contextlib
 import logging
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.local.planted import (
     BIRTH,
     FAMILY,
     GIVEN,
+    NAME,
     SECRETS,
     contents,
     leaks,
@@ -40,6 +42,9 @@ def source(tmp_path: Path) -> Path:
     folder = tmp_path / f"{GIVEN} {FAMILY} {BIRTH}"
     with planting():
         write_source(folder)
+    with zipfile.ZipFile(tmp_path / f"{GIVEN}.zip", "w") as archive:
+        for path in (folder / f"{NAME}_{BIRTH}").iterdir():
+            archive.write(path, f"{NAME}/{path.name}")
     return folder
 
 
@@ -49,6 +54,7 @@ def settings(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     path = tmp_path / "settings.toml"
     path.write_text(
         f'store = {{ root = "{tmp_path}/store" }}\n'
+        f'[corpora.z]\nlayout = "folder"\nsource = "{tmp_path}/{GIVEN}.zip"\n'
         f'[corpora.c]\nlayout = "folder"\nsource = "{source}"\nmax_rejected_share = 1.0\n'
     )
     return path
@@ -81,7 +87,7 @@ def found(  # noqa: PLR0913  (every place that a run writes to)
         assert main(["ingest", *arguments]) == code
     out, err = capfd.readouterr()
     said = [("stdout", out.encode()), ("stderr", err.encode()), ("log", caplog.text.encode())]
-    own = [source, tmp_path / "settings.toml", tmp_path / "map.csv"]
+    own = [source, tmp_path / f"{GIVEN}.zip", tmp_path / "settings.toml", tmp_path / "map.csv"]
     return out + err, [
         *leaks(said, secrets),
         *leaks(contents(tmp_path, but=own), secrets),
@@ -106,7 +112,9 @@ def test_an_ingest_leaves_nothing_of_a_patient_but_in_the_private_map(
     said, left = found([str(settings), "--dry-run"], 0, **watched)
     assert "would" in said
     assert left == []
-    said, left = found([str(settings), "corpora.c.max_rejected_share=0.0", "--json"], 4, **watched)
+    said, left = found(
+        [str(settings), "--only", "c", "corpora.c.max_rejected_share=0.0", "--json"], 4, **watched
+    )
     assert "were rejected" in said
     assert left == []
     private = tmp_path / "map.csv"
@@ -117,22 +125,23 @@ def test_an_ingest_leaves_nothing_of_a_patient_but_in_the_private_map(
     said, left = found([str(settings)], 0, **watched)
     assert "up to date" in said
     assert left == []
-    columns_hold_nothing_open(Store(f"{tmp_path}/store"))
+    for name in ("c", "z"):
+        columns_hold_nothing_open(Store(f"{tmp_path}/store"), name)
 
 
-def columns_hold_nothing_open(store: Store) -> None:
+def columns_hold_nothing_open(store: Store, name: str) -> None:
     """Check the text columns of a corpus and its ledger."""
-    for url in (corpus.slices_url(store, "c"), ledger.ledger_url(store, "c")):
+    for url in (corpus.slices_url(store, name), ledger.ledger_url(store, name)):
         table = open_table(store, url)
         assert table is not None
         rows = read_rows(store, table)
-        assert rows.num_rows > 4
+        assert rows.num_rows >= 4
         for field in rows.schema:
             if pa.types.is_string(field.type):
                 values = pa.compute.drop_null(rows[field.name])
                 known = pa.compute.is_in(values, pa.array(OPEN_VALUES))
                 hashed = pa.compute.match_substring_regex(
-                    values, "^([0-9a-f]{16,32}|[0-9]*-[0-9]*|)$"
+                    values, "^([0-9a-f]{16,32}|[0-9a-f]*-[0-9]*|)$"
                 )
                 assert pa.compute.all(pa.compute.or_(known, hashed)).as_py(), field.name
 
@@ -146,6 +155,8 @@ def columns_hold_nothing_open(store: Store) -> None:
         ("labels = {source}/bad.csv", 2, "lacks the columns"),
         ("labels = {source}/contradicting.csv", 2, "contradicts itself"),
         ("labels = {source}/unreadable.csv", 2, "lacks the columns"),
+        ("source = {source}/broken {given}.zip", 2, "zip archive cannot be read"),
+        ("source = nowhere://{given}-{birth}/prefix", 2, "the protocol 'nowhere'"),
         ("source = s3://{given}-{birth}/prefix", 5, "run the same command again"),
     ],
 )
@@ -165,13 +176,14 @@ def test_a_refusal_names_nobody(  # noqa: PLR0913  (fixtures, and the case)
     changed = rows[0].replace(",0,0,0", ",1,1,0", 1)
     (source / "contradicting.csv").write_text("\n".join([header, *rows, changed]))
     (source / "unreadable.csv").write_bytes(f"{GIVEN}\xff".encode("utf-16"))
+    (source / f"broken {GIVEN.lower()}.zip").write_bytes(f"PK {GIVEN}".encode())
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "none")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "none")
     key, _, value = change.partition(" = ")
     value = value.format(source=source, given=GIVEN.lower(), birth=BIRTH)
     away = ["store.endpoint_url=http://127.0.0.1:9", "store.max_attempts=1"]
     said, left = found(
-        [str(settings), f"corpora.c.{key}={value}", *(away if code == 5 else [])],
+        [str(settings), "--only", "c", f"corpora.c.{key}={value}", *(away if code == 5 else [])],
         code,
         tmp_path=tmp_path,
         source=source,

@@ -10,6 +10,7 @@ import pytest
 from ich_ray.errors import ConfigError, InvalidExam
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
 from ich_ray.storage import annotations_table, corpus, dicom, ledger, series_table
+from ich_ray.storage.corpora.cq500 import FINDINGS, READERS, Cq500
 from ich_ray.storage.corpora.folder import Folder
 from tests.local.dicom_objects import to_bytes
 from tests.local.planted import (
@@ -98,6 +99,15 @@ def test_a_bad_row_of_labels_is_named_by_its_line(row: str) -> None:
 def test_missing_columns_are_named_and_the_others_are_not() -> None:
     with pytest.raises(ConfigError, match="lacks the columns any") as refusal:
         Folder().read_labels(f"SOPInstanceUID,{NAME},{BIRTH}\n{ROOT}.1.1,0,0")
+    assert leaks([("message", str(refusal.value).encode())]) == []
+
+
+def test_a_batch_of_cq500_is_no_free_text() -> None:
+    columns = [f"{reader}:{finding}" for reader in READERS for finding in FINDINGS]
+    header, zeros = ",".join(["name", "Category", *columns]), ",0" * len(columns)
+    assert Cq500().read_reads(f"{header}\nCQ500-CT-1,B1{zeros}")[0].category == "B1"
+    with pytest.raises(ConfigError, match=r"line 2 of the reads holds another Category") as refusal:
+        Cq500().read_reads(f"{header}\nCQ500-CT-1,{NAME}{zeros}")
     assert leaks([("message", str(refusal.value).encode())]) == []
 
 

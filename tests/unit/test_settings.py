@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from ich_ray.config import CorpusConfig, Settings, StoreConfig
+from ich_ray.config import CorpusConfig, NiftiConfig, Settings, StoreConfig
 from ich_ray.errors import ConfigError
 from ich_ray.identity import Pseudonyms
 from ich_ray.settings import for_record, parse, resolved
@@ -155,11 +155,16 @@ def test_an_override_cannot_go_below_a_value() -> None:
 
 
 def test_a_record_of_settings_names_no_place_of_a_corpus() -> None:
-    corpus = CorpusConfig(layout="rsna", source="s3://exports/doe_jane", labels="")
+    corpus = CorpusConfig(
+        layout="nifti",
+        source="s3://exports/doe_jane",
+        nifti=NiftiConfig(image="doe_jane/{exam}.nii"),
+    )
     settings = Settings(store=StoreConfig(root="s3://ich/run"), corpora={"c": corpus})
     names = Pseudonyms(b"a key")
     record = for_record(settings, names)
     assert record["corpora"]["c"]["source"] == names.of("s3://exports/doe_jane")
     assert record["corpora"]["c"]["labels"] == ""
-    assert record["corpora"]["c"]["layout"] == "rsna"
+    assert record["corpora"]["c"]["layout"] == "nifti"
+    assert "doe" not in json.dumps(record)
     assert record["store"]["root"] == "s3://ich/run"
