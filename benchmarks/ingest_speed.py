@@ -109,8 +109,9 @@ def command(place: Place, contender: str, slices: int) -> list[str]:
     overrides = [f"corpora.bench.source={source}", f"store.root={place.output}"]
     if "AWS_ENDPOINT_URL" in place.environment:
         overrides.append(f"store.endpoint_url={place.environment['AWS_ENDPOINT_URL']}")
-    module = "benchmarks.ingest_pydicom" if contender == "ours_pydicom" else "jobs.ingest"
-    return [sys.executable, "-m", module, str(settings), *overrides, "--json"]
+    if contender == "ours_pydicom":
+        overrides.append("corpora.bench.reader=pydicom")
+    return [sys.executable, "-m", "jobs.ingest", str(settings), *overrides, "--json"]
 
 
 def ratios(bench: Bench, place: Place, repetitions: int) -> dict[str, float]:

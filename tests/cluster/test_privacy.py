@@ -1,5 +1,6 @@
 import contextlib
 import logging
+import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -34,6 +35,8 @@ OPEN_VALUES = {
     *(reason.value for reason in Reason),
 }
 """The text columns of the tables hold these, hashes, and etags; nothing else."""
+
+HASHED = re.compile(r"[0-9a-f]{16,32}|[0-9a-f]+-[0-9]+|")
 
 
 @pytest.fixture
@@ -138,12 +141,8 @@ def columns_hold_nothing_open(store: Store, name: str) -> None:
         assert rows.num_rows >= 4
         for field in rows.schema:
             if pa.types.is_string(field.type):
-                values = pa.compute.drop_null(rows[field.name])
-                known = pa.compute.is_in(values, pa.array(OPEN_VALUES))
-                hashed = pa.compute.match_substring_regex(
-                    values, "^([0-9a-f]{16,32}|[0-9a-f]*-[0-9]*|)$"
-                )
-                assert pa.compute.all(pa.compute.or_(known, hashed)).as_py(), field.name
+                for value in rows[field.name].drop_null().unique().to_pylist():
+                    assert value in OPEN_VALUES or HASHED.fullmatch(value), field.name
 
 
 @pytest.mark.parametrize(
