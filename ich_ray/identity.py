@@ -27,7 +27,7 @@ class Pseudonyms:
         >>> Pseudonyms(PUBLIC_KEY).of("1.2.3")
         '4f2fa150d5c092970d9617b0e0a8762e'
         """
-        return hmac.new(self.key, identifier.encode(), hashlib.sha256).hexdigest()[:32]
+        return hmac.digest(self.key, identifier.encode(), "sha256").hex()[:32]
 
     @property
     def fingerprint(self) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from ich_ray.identity import content_hash
 
@@ -33,6 +33,27 @@ class Planned:
     """Of a mask: the pseudonym of the mask object itself, or of its slice."""
 
     truth: Truth = field(default_factory=Truth)
+    kept_in: str = ""
+    """Part that holds its rows, where these are taken over; empty: the object is read."""
+
+    gone: bool = False
+    """Its rows are taken over into an exam that is planned anew, since its object is gone."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """A row of the ledger: what became of one object; `source` is the pseudonym of its key."""
+
+    source: str
+    etag: str
+    size: int
+    role: str
+    outcome: Literal["accepted", "duplicate", "rejected"]
+    reason: str | None = None
+    patient: str | None = None
+    exam: str | None = None
+    slice: str | None = None
+    part: str | None = None
 
 
 def first_by_key(
@@ -76,20 +97,35 @@ def parts_by_patient(objects: Iterable[Planned], *, slices_per_part: int) -> lis
 
 
 def part_name(
-    objects: Sequence[Planned], *, schema_version: str, layout: str, key_fingerprint: str
+    objects: Sequence[Planned],
+    *,
+    schema_version: str,
+    layout: str,
+    key_fingerprint: str,
+    replaces: Collection[str] = (),
 ) -> str:
-    """Return the name of a part: the hash of what decides its bytes, whatever the order."""
-    return content_hash(
-        {
-            "schema": schema_version,
-            "layout": layout,
-            "key": key_fingerprint,
-            "objects": sorted(
-                [item.source, item.etag, item.truth.label, list(item.truth.subtypes or ())]
-                for item in objects
-            ),
-        }
-    )
+    """Return the name of a part: the hash of what decides its bytes, whatever the order.
+
+    Args:
+        objects: Of the part.
+        schema_version: Of the corpus.
+        layout: Of the source.
+        key_fingerprint: Of the pseudonyms' key.
+        replaces: Parts in whose place it comes: what was a part's name never names another file,
+            not even where objects return to what they were.
+    """
+    content: dict[str, Any] = {
+        "schema": schema_version,
+        "layout": layout,
+        "key": key_fingerprint,
+        "objects": sorted(
+            [item.source, item.etag, item.truth.label, list(item.truth.subtypes or ())]
+            for item in objects
+        ),
+    }
+    if replaces:
+        content["replaces"] = sorted(replaces)
+    return content_hash(content)
 
 
 def labels_without_object(

@@ -1,8 +1,8 @@
 """One part of a corpus, from fetching its objects to its Parquet file: what one worker does."""
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -13,13 +13,13 @@ from jaxtyping import UInt8
 from ich_ray.errors import InvalidExam, Reason, SurroundingsError
 from ich_ray.exam import Slice
 from ich_ray.identity import Pseudonyms
-from ich_ray.ingest_plan import Planned, Truth
+from ich_ray.ingest_plan import Entry, Planned, Truth
 from ich_ray.storage import corpus, dicom
 from ich_ray.storage.corpora.ct_ich import CtIch
 from ich_ray.storage.corpora.folder import Folder
 from ich_ray.storage.corpora.layout import Layout, with_truth
 from ich_ray.storage.corpora.rsna import Rsna
-from ich_ray.storage.ledger import Entry
+from ich_ray.storage.kept_rows import kept_groups, with_kept
 from ich_ray.storage.objects import Store, is_local, join
 from ich_ray.storage.tables import Part, write_groups
 
@@ -35,6 +35,8 @@ class Finished:
     name: str
     part: Part | None
     entries: tuple[Entry, ...]
+    kept_rows: int = 0
+    """Rows that were taken over from parts that it replaces."""
 
     def to_json(self) -> str:
         """Return it as text."""
@@ -45,7 +47,21 @@ class Finished:
         """Read what `to_json` wrote."""
         tree: dict[str, Any] = json.loads(text)
         part = None if tree["part"] is None else Part(**tree["part"])
-        return cls(tree["name"], part, tuple(Entry(**entry) for entry in tree["entries"]))
+        entries = tuple(Entry(**entry) for entry in tree["entries"])
+        return cls(tree["name"], part, entries, tree["kept_rows"])
+
+
+@dataclass(slots=True)
+class _Found:
+    """What became of the objects of a part so far."""
+
+    entries: list[Entry] = field(default_factory=list)
+    kept_rows: int = 0
+
+    def add(self, part: str, entries: Iterable[Entry]) -> None:
+        """Add rows of the ledger; what is accepted is in this part."""
+        for entry in entries:
+            self.entries.append(replace(entry, part=part) if entry.outcome == "accepted" else entry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,31 +97,36 @@ class PartWriter:
         # A part with rejected objects is read again: what refused them may have been repaired.
         if finished is not None and all(e.outcome == "accepted" for e in finished.entries):
             return finished
-        entries: list[Entry] = []
+        found = _Found()
         table_url = corpus.slices_url(self.store, self.corpus)
-        groups = self._groups(name, objects, entries)
+        groups = self._groups(name, objects, found)
         first = next(groups, None)
         part = None
         if first is not None:
             part = write_groups(self.store, table_url, name, corpus.SCHEMA, _chain(first, groups))
-        finished = Finished(name, part, tuple(entries))
+        finished = Finished(name, part, tuple(found.entries), found.kept_rows)
         self.store.write_bytes(record_url, finished.to_json().encode())
         return finished
 
-    def _groups(
-        self, name: str, objects: Sequence[Planned], entries: list[Entry]
-    ) -> Iterator[pa.Table]:
+    def _groups(self, name: str, objects: Sequence[Planned], found: "_Found") -> Iterator[pa.Table]:
         ordered = sorted(objects, key=lambda item: (item.patient, item.exam, item.key))
+        whole: list[Planned] = []
         for _, members in groupby(ordered, key=lambda item: (item.patient, item.exam)):
             exam = list(members)
-            slices, found = self.read_exam(exam)
-            entries.extend(
-                replace(entry, part=name) if entry.outcome == "accepted" else entry
-                for entry in found
-            )
+            kept = [item for item in exam if item.kept_in]
+            found.add(name, (entry_of(item) for item in kept))
+            if len(kept) == len(exam) and not any(item.gone for item in kept):
+                whole += kept
+                continue
+            slices, entries = self.read_exam([item for item in exam if not item.kept_in])
+            found.add(name, entries)
+            slices = with_kept(self.store, self.corpus, slices, kept)
             if slices:
                 origins = {o.slice: (o.source, o.etag) for o in exam if o.role == "slice"}
                 yield corpus.to_table([slices], origins=origins)
+        for group in kept_groups(self.store, self.corpus, whole):
+            found.kept_rows += group.num_rows
+            yield group
 
     def read_exam(self, objects: Sequence[Planned]) -> tuple[list[Slice], list[Entry]]:
         """Decode the objects of one exam; what cannot be used has its reason in the entries."""
@@ -153,6 +174,7 @@ def entry_of(item: Planned, reason: Reason | None = None) -> Entry:
         role=item.role,
         outcome="accepted" if accepted else "rejected",
         reason=None if reason is None else reason.value,
+        patient=item.patient,
         exam=item.exam,
         slice=item.slice,
     )

@@ -3,19 +3,20 @@
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ich_ray.config import CorpusConfig, Settings
 from ich_ray.errors import ConfigError, Reason, SurroundingsError
 from ich_ray.identity import Pseudonyms
-from ich_ray.ingest_plan import Planned, Truth, labels_without_object, truth_changed
-from ich_ray.storage import corpus, ledger
+from ich_ray.ingest_plan import Entry, Planned, Truth, labels_without_object, truth_changed
+from ich_ray.storage import corpus
 from ich_ray.storage.corpora.layout import Layout, Role
-from ich_ray.storage.ledger import Entry
+from ich_ray.storage.ingest_log import settle, unsettled
+from ich_ray.storage.ledger import Ledger, open_ledger
 from ich_ray.storage.objects import ListedObject, Store, join
-from ich_ray.storage.part_writer import LAYOUTS, PartWriter, read_finished
+from ich_ray.storage.part_writer import LAYOUTS, PartWriter
 from ich_ray.storage.tables import Table, open_table, read_rows
 
 
@@ -38,14 +39,20 @@ class Source:
     pseudonyms: Pseudonyms
     listed: Sequence[ListedObject]
     new: Sequence[ListedObject]
+    """Objects that the ledger does not hold as they are now."""
+
+    changed: frozenset[str]
+    """`source` of those among them that the ledger holds otherwise, or could not read."""
+
+    num_gone: int
+    """Objects of the ledger that the source no longer holds; their rows are kept."""
+
     names: Mapping[str, str]
     """Key -> its pseudonym."""
 
     labels: ListedObject | None
     slices_table: Table | None
-    known: Sequence[Entry]
-    recovered: Sequence[Entry]
-    """Rows of parts that were committed before a crash kept them from the ledger."""
+    ledger: Ledger
 
     @property
     def layout(self) -> Layout:
@@ -58,6 +65,16 @@ class Source:
         return -1 if self.slices_table is None else self.slices_table.version
 
     @property
+    def unsettled(self) -> bool:
+        """Whether a run died between its two commits: `settle` makes the second."""
+        return unsettled(self.ledger.table, self.slices_table)
+
+    def settle(self) -> None:
+        """Make the commit that a run died before."""
+        assert self.ledger.table is not None
+        settle(self.store, self.corpus, self.ledger.table)
+
+    @property
     def part_writer(self) -> PartWriter:
         """What a worker needs to read this source."""
         return PartWriter(self.store, self.corpus, self.config.layout, self.pseudonyms)
@@ -66,11 +83,6 @@ class Source:
         """Tell what an object is, by its key alone."""
         return "labels" if item == self.labels else self.layout.role(item.key)
 
-    def accepted(self) -> set[tuple[str, str | None]]:
-        """Return (role, slice) of what the corpus holds."""
-        before = [*self.known, *self.recovered]
-        return {(e.role, e.slice) for e in before if e.outcome == "accepted"}
-
     def read_labels(self) -> Labels:
         """Return what the labels say.
 
@@ -78,6 +90,7 @@ class Source:
             ConfigError: They contradict themselves, or what was ingested by them.
         """
         if self.labels is None:
+            self._refuse_loss()
             return Labels({}, {})
         text = self.store.read_bytes(self.labels.url).decode("utf-8-sig", errors="replace")
         try:
@@ -90,6 +103,14 @@ class Source:
             self._refuse_changes(truths)
         keys = {name: self.layout.expected_key(slice_id) for slice_id, name in names.items()}
         return Labels(truths, keys)
+
+    def _refuse_loss(self) -> None:
+        """Exams that are planned anew would lose their labels."""
+        if self.ledger.where("role", ["labels"]):
+            raise ConfigError(
+                f"the table of labels with which corpus {self.corpus} was ingested is gone from "
+                f"{self.config.source}; put it back, or set corpora.{self.corpus}.labels"
+            )
 
     def _refuse_changes(self, truths: Mapping[str, Truth]) -> None:
         if self.slices_table is None:
@@ -116,33 +137,88 @@ class Source:
             elif role == "unknown":
                 yield self.entry(item, role, Reason.UNKNOWN_FILE)
 
-    def placed_by_key(self) -> Iterator[Planned]:
-        """Yield the new objects whose key says what they belong to."""
-        for item in self.new:
+    def placed_by_key(self, items: Iterable[ListedObject]) -> Iterator[Planned]:
+        """Yield the objects whose key says what they belong to."""
+        for item in items:
             role = self.role(item)
             if role in ("slice", "mask"):
                 place = self.layout.place(item.key)
                 assert place is not None
                 yield self.placed(item, role, place.patient, place.exam, place.slice)
 
-    def missing(self, labels: Labels, planned: Iterable[Planned]) -> Iterator[Entry]:
-        """Yield a row for every label of new labels whose slice the source does not hold."""
-        if self.labels not in self.new:
-            return
+    def missing(
+        self, labels: Labels, planned: Iterable[Planned]
+    ) -> tuple[list[Entry], frozenset[str]]:
+        """Return rows for labels whose slice the source does not hold, and the rows to drop.
+
+        Args:
+            labels: Of the source.
+            planned: What is read now.
+
+        Returns:
+            (new rows, `source` of rows of the ledger whose slice has come since).
+        """
         here = {item.slice for item in planned if item.role == "slice"}
-        here |= {e.slice for e in [*self.known, *self.recovered] if e.slice is not None}
-        already = {entry.source for entry in self.known if entry.reason == Reason.MISSING}
+        here |= set(self.ledger.rows["slice"].drop_null().to_pylist())
         absent = labels_without_object(labels.expected_keys, slices=here, keys=self.names)
-        for name in (self.pseudonyms.of(key) for key in absent):
-            if name not in already:
-                yield Entry(
-                    source=name,
-                    etag="",
-                    size=0,
-                    role="slice",
-                    outcome="rejected",
-                    reason=Reason.MISSING.value,
-                )
+        now = {self.pseudonyms.of(key) for key in absent}
+        told = self.ledger.where("reason", [Reason.MISSING.value])
+        before = {row.source for row in told if row.slice is None}
+        rows = [
+            Entry(
+                source=name,
+                etag="",
+                size=0,
+                role="slice",
+                outcome="rejected",
+                reason=Reason.MISSING.value,
+            )
+            for name in sorted(now - before)
+        ]
+        return rows, frozenset(before - now)
+
+    def objects(self, rows: Iterable[Entry]) -> list[ListedObject]:
+        """Return the objects of the listing that rows of the ledger are about."""
+        wanted = {row.source for row in rows}
+        return [item for item in self.listed if self.names[item.key] in wanted]
+
+    def check_still_there(self, refused: Iterable[Entry]) -> None:
+        """Tell objects that went away from a source that did.
+
+        Raises:
+            SurroundingsError: An object could not be read, and now the source lists nothing.
+        """
+        unread = any(entry.reason == Reason.UNREADABLE for entry in refused)
+        if unread and not self.store.listing(self.config.source):
+            raise SurroundingsError(
+                f"{self.config.source} vanished while corpus {self.corpus} was read from it; "
+                "nothing was committed. Mount or restore it, then run the same command again"
+            )
+
+    def kept(self, rows: Iterable[Entry], anew: Collection[str]) -> Iterator[Planned]:
+        """Yield what is taken over from the parts that hold it.
+
+        Args:
+            rows: Of the ledger.
+            anew: Exams that are planned anew.
+        """
+        keys = {name: key for key, name in self.names.items()}
+        for row in rows:
+            # Only what was placed lies in a part.
+            assert None not in (row.patient, row.exam, row.slice, row.part), row.source
+            yield Planned(
+                key=keys.get(row.source, row.source),
+                url="",
+                source=row.source,
+                etag=row.etag,
+                size=row.size,
+                role="mask" if row.role == "mask" else "slice",
+                patient=row.patient,
+                exam=row.exam,
+                slice=row.slice,
+                kept_in=row.part,
+                gone=row.exam in anew,
+            )
 
     def placed(
         self, item: ListedObject, role: Role, patient: str, exam: str, slice_id: str
@@ -178,7 +254,7 @@ def open_source(settings: Settings, name: str, pseudonyms: Pseudonyms) -> Source
 
     Raises:
         ConfigError: There is no such source, it is empty, or the corpus has another key.
-        SurroundingsError: The store failed, or lost the record of a part.
+        SurroundingsError: The store failed.
     """
     config = settings.corpora.get(name)
     if config is None:
@@ -187,9 +263,8 @@ def open_source(settings: Settings, name: str, pseudonyms: Pseudonyms) -> Source
     store = Store.from_config(settings.store)
     slices_table = open_table(store, corpus.slices_url(store, name))
     _check_same(name, config, pseudonyms, slices_table)
-    ledger_table, known = ledger.read_ledger(store, name)
-    _check_same(name, config, pseudonyms, ledger_table)
-    recovered = _recovered(store, name, slices_table, known)
+    held = open_ledger(store, name)
+    _check_same(name, config, pseudonyms, held.table)
     listed = store.listing(config.source)
     labels = _labels_object(store, config, listed)
     if labels is not None and labels not in listed:
@@ -200,19 +275,25 @@ def open_source(settings: Settings, name: str, pseudonyms: Pseudonyms) -> Source
             f"{config.layout}; check the source and the layout"
         )
     names = {item.key: pseudonyms.of(item.key) for item in listed}
-    done = {(entry.source, entry.etag) for entry in [*known, *recovered]}
+    etags, unread = held.etags()
+    new = [
+        item
+        for item in listed
+        if etags.get(names[item.key]) != item.etag or names[item.key] in unread
+    ]
     return Source(
         corpus=name,
         config=config,
         store=store,
         pseudonyms=pseudonyms,
         listed=listed,
-        new=[item for item in listed if (names[item.key], item.etag) not in done],
+        new=new,
+        changed=frozenset(names[item.key] for item in new if names[item.key] in etags),
+        num_gone=len(etags.keys() - names.values()),
         names=names,
         labels=labels,
         slices_table=slices_table,
-        known=known,
-        recovered=recovered,
+        ledger=held,
     )
 
 
@@ -246,26 +327,6 @@ def _check_same(
             f"corpus {name} was ingested from the layout {table.properties['layout']}, not "
             f"{config.layout}; ingest this source under another name"
         )
-
-
-def _recovered(
-    store: Store, name: str, slices_table: Table | None, known: Sequence[Entry]
-) -> list[Entry]:
-    if slices_table is None:
-        return []
-    recorded = {entry.part for entry in known}
-    entries: list[Entry] = []
-    for url in slices_table.files:
-        part = url.rsplit("/", 1)[1].removeprefix("part-").removesuffix(".parquet")
-        if part not in recorded:
-            finished = read_finished(store, name, part)
-            if finished is None:
-                raise SurroundingsError(
-                    f"corpus {name} holds the part {part}, and neither the ledger nor the record "
-                    "of its ingest names it; restore the folder, or ingest under another name"
-                )
-            entries.extend(finished.entries)
-    return entries
 
 
 def _labels_object(

@@ -120,8 +120,10 @@ def commit(  # noqa: PLR0913  (a table, its schema, and what the one commit carr
     parts: Sequence[Part],
     properties: Mapping[str, str],
     transaction: str | None = None,
+    removed: Sequence[str] = (),
+    expected: int | None = None,
 ) -> int:
-    """Append parts as one version; create the table if there is none.
+    """Append parts, and remove others, as one version; create the table if there is none.
 
     Args:
         store: Reaches the table.
@@ -130,13 +132,18 @@ def commit(  # noqa: PLR0913  (a table, its schema, and what the one commit carr
         parts: Written before by `write_part`.
         properties: Where the rows come from; readers find them in `Table.properties`.
         transaction: Name of this commit: if the table holds it already, nothing happens.
+        removed: Paths of parts that the version no longer holds; earlier versions keep them.
+        expected: The version from which this commit was made, -1 for no table; None appends to
+            whatever version there is.
 
     Returns:
         The version that holds the parts.
 
     Raises:
-        SurroundingsError: The store failed, or others kept committing first.
+        SurroundingsError: The store failed, the table is at another version than expected, or
+            others kept committing first.
     """
+    assert expected is not None or not removed, "what is removed was read in some version"
     token = transaction or uuid.uuid4().hex
     information = CommitProperties(
         custom_metadata={
@@ -144,14 +151,23 @@ def commit(  # noqa: PLR0913  (a table, its schema, and what the one commit carr
             COMMIT_TOKEN: token,
         },
         app_transactions=[Transaction(transaction, 1)] if transaction else None,
+        # Else a commit that came between would be passed over, whatever it changed.
+        max_commit_retries=None if expected is None else 0,
     )
     for attempt in range(COMMIT_ATTEMPTS):
         known = _delta_table(store, table_url, None)
         if transaction and known is not None and known.transaction_version(transaction) is not None:
             return _version_of(store, table_url, token)
+        there = -1 if known is None else known.version()
+        if expected is not None and there != expected:
+            raise SurroundingsError(
+                f"another run has committed version {there} of {table_url} while this one worked "
+                f"from version {expected}, so nothing of this one was committed; run the same "
+                "command again when the other is done: it goes on from there"
+            )
         try:
             with _log_answered(table_url):
-                _append(store, table_url, known, schema, parts, information)
+                _append(store, table_url, known, schema, parts, removed, information)
             return _version_of(store, table_url, token)
         except _Conflict:
             # Back off by chance, so that two committers do not meet again: no result depends on it.
@@ -249,6 +265,7 @@ def _append(  # noqa: PLR0913  (the arguments of commit, resolved)
     known: DeltaTable | None,
     schema: pa.Schema,
     parts: Sequence[Part],
+    removed: Sequence[str],
     information: CommitProperties,
 ) -> None:
     now_ms = int(time.time() * 1000)
@@ -263,6 +280,7 @@ def _append(  # noqa: PLR0913  (the arguments of commit, resolved)
         )
         for part in parts
     ]
+    actions += [RemoveAction(path, data_change=True, deletion_timestamp=now_ms) for path in removed]
     # Expired log files would be removed with the properties they carry.
     keep = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
     if known is None:
