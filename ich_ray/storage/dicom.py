@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import highdicom
 import numpy as np
 import pydicom
 from jaxtyping import Integer, UInt8
@@ -124,6 +123,9 @@ def read_masks(data: bytes, pseudonyms: Pseudonyms) -> dict[str, UInt8[np.ndarra
     Raises:
         InvalidExam: The object cannot be read, or names no slices.
     """
+    # Half a second of CPU: only for who reads a segmentation.
+    import highdicom
+
     with _decoding(Reason.UNDECODABLE_PIXELS, "the segmentation cannot be decoded"):
         segmentation = highdicom.seg.segread(io.BytesIO(data))
         slices = [uid for _, _, uid in segmentation.get_source_image_uids()]

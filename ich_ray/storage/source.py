@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -232,8 +233,9 @@ class Source:
             etag=item.etag,
             size=item.size,
             role=role,
-            patient=self.pseudonyms.of(patient),
-            exam=self.pseudonyms.of(exam),
+            # One string for all slices of an exam: there may be a million objects.
+            patient=sys.intern(self.pseudonyms.of(patient)),
+            exam=sys.intern(self.pseudonyms.of(exam)),
             slice=self.pseudonyms.of(slice_id),
         )
 

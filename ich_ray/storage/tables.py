@@ -206,7 +206,8 @@ def open_table(store: Store, table_url: str, version: int | None = None) -> Tabl
     delta = _delta_table(store, table_url, version)
     if delta is None:
         return None
-    actions = pa.table(delta.get_add_actions(flatten=True))
+    # Not pa.table: it loads pandas to ask whether this is one of its own.
+    actions = pa.RecordBatchReader.from_stream(delta.get_add_actions(flatten=True)).read_all()
     files = sorted(actions["path"].to_pylist())
     return Table(
         url=table_url,
