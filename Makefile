@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: setup demo demo-real test test-unit test-local test-cluster test-real test-gpu check format \
-	bench-phantom clean
+	bench-phantom bench-kills bench-planning clean
 
 setup: $(READY)
 
@@ -64,6 +64,12 @@ format: $(READY)
 
 bench-phantom: $(READY)
 	$(BIN)/python -m benchmarks.phantom_realism
+
+bench-kills: $(READY)
+	$(BIN)/python -m benchmarks.ingest_kills
+
+bench-planning: $(READY)
+	$(BIN)/python -m benchmarks.ingest_planning
 
 clean:
 	rm -rf out .venv

@@ -315,7 +315,7 @@ def _part_index(store: Store, url: str) -> pa.Table:
     with store.open(url) as stream:
         part = pq.ParquetFile(stream, pre_buffer=True)
         # Whether there is a mask, without reading masks.
-        rows = part.read(columns=[*_INDEX, "mask_codec"])
+        rows = part.read(columns=[*_INDEX, "mask_codec"], use_threads=False)  # see tables
         sizes = [part.metadata.row_group(g).num_rows for g in range(part.num_row_groups)]
     columns = [rows[name] for name in _INDEX]
     added = [

@@ -63,8 +63,9 @@ class Ledger:
         if self.table is None:
             return {}, frozenset()
         rows = read_rows(self.store, self.table, ["source", "etag", "reason"])
-        rows = rows.filter(pc.invert(_is_in(rows["reason"], [Reason.MISSING.value])))
-        unread = rows.filter(_is_in(rows["reason"], [Reason.UNREADABLE.value]))["source"]
+        reason = pc.fill_null(rows["reason"], "")
+        rows = rows.filter(pc.not_equal(reason, Reason.MISSING.value))
+        unread = rows.filter(pc.equal(rows["reason"], Reason.UNREADABLE.value))["source"]
         etags = dict(zip(rows["source"].to_pylist(), rows["etag"].to_pylist(), strict=True))
         return etags, frozenset(unread.to_pylist())
 

@@ -1,6 +1,7 @@
 """Objects by URL, local or S3: read, list and write, and what an outage looks like."""
 
 import contextlib
+import errno
 import os
 import stat
 import sys
@@ -298,6 +299,8 @@ def _answered(url: str, verb: str) -> Iterator[None]:
         *_raised_by("botocore.exceptions", "BotoCoreError"),
         *_raised_by("aiohttp", "ClientError"),
     ) as error:
+        if is_local(url) and getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full(url) from error
         advice = (
             "check the disk"
             if is_local(url)
@@ -306,6 +309,18 @@ def _answered(url: str, verb: str) -> Iterator[None]:
         raise SurroundingsError(
             f"cannot {verb} {url}: {_first_line(error)}; {advice}, then run the same command again"
         ) from error
+
+
+def disk_full(url: str) -> SurroundingsError:
+    """Return what to say when a write of a local file found no space; names the disk."""
+    disk = Path(absolute(url))
+    while not os.path.ismount(disk):
+        disk = disk.parent
+    return SurroundingsError(
+        f"cannot write {url}: the disk mounted at {disk} is full, or your quota of it; make room "
+        "there, or set another store.root, then run the same command again: what is committed is "
+        "whole, and what is finished is not done again"
+    )
 
 
 def _raised_by(module: str, name: str) -> tuple[type[BaseException], ...]:

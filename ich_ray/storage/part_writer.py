@@ -225,10 +225,11 @@ def _fetch(store: Store, url: str, source: str, *, end: int | None = None) -> by
         if is_local(url) and isinstance(error.__cause__, PermissionError):
             raise InvalidExam(Reason.UNREADABLE, "no permission to read it") from None
         # Not the URL, and no chain to the error that quotes it: names of files name patients.
+        # Without a cause, the bucket itself is not there.
+        why = type(error.__cause__).__name__ if error.__cause__ else "its bucket is gone"
         raise SurroundingsError(
-            f"the object {source} of the source could not be read "
-            f"({type(error.__cause__).__name__}); check the disk or the object store and its "
-            "credentials, then run the same command again"
+            f"the object {source} of the source could not be read ({why}); check the "
+            "disk or the object store and its credentials, then run the same command again"
         ) from None
 
 

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +19,7 @@ from deltalake.transaction import AddAction, RemoveAction, create_table_with_add
 
 from ich_ray.errors import SurroundingsError
 from ich_ray.identity import content_hash
-from ich_ray.storage.objects import Store, join
+from ich_ray.storage.objects import Store, disk_full, is_local, join
 
 PROPERTIES = "ich_ray"
 """Key of our properties in the information that a commit carries."""
@@ -28,6 +28,10 @@ COMMIT_TOKEN = "ich_ray_commit"
 """By this key a commit finds its own version again."""
 
 COMMIT_ATTEMPTS = 8
+
+_THREADS = False
+"""Of Arrow, while it reads from a file of Python's: its pool may still run when the interpreter
+ends, which then aborts or hangs (apache/arrow issues 34314 and 50482): 3 of 100 runs here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,11 +227,13 @@ def read_rows(store: Store, table: Table, columns: Sequence[str] | None = None) 
     """Return the rows of a small table, by file and place; the columns in the order asked for."""
     names = table.schema.names if columns is None else list(columns)
     schema = pa.schema([table.schema.field(name) for name in names])
-    pieces = [schema.empty_table()]
+    pieces = []
     for url in table.files:
         with _part_answered(url), store.open(url) as stream:
-            pieces.append(pq.read_table(stream, columns=names).select(names).cast(schema))
-    return pa.concat_tables(pieces)
+            rows = _parquet(stream, url).read(columns=names, use_threads=_THREADS)
+            pieces.append(rows.select(names).cast(schema))
+    # Not always among the pieces: making an empty table loads pandas.
+    return pa.concat_tables(pieces) if pieces else schema.empty_table()
 
 
 def iterate_groups(
@@ -247,13 +253,19 @@ def iterate_groups(
     """
     names = None if columns is None else list(columns)
     with _part_answered(file_url), store.open(file_url) as stream:
-        part = pq.ParquetFile(stream, pre_buffer=True)
+        part = _parquet(stream, file_url)
         for group in range(part.num_row_groups):
             if where is not None:
                 column, wanted = where
-                if not wanted(part.read_row_group(group, columns=[column])[column][0].as_py()):
+                first = part.read_row_group(group, columns=[column], use_threads=_THREADS)
+                if not wanted(first[column][0].as_py()):
                     continue
-            yield part.read_row_group(group, columns=names)
+            yield part.read_row_group(group, columns=names, use_threads=_THREADS)
+
+
+def _parquet(stream: BinaryIO, url: str) -> pq.ParquetFile:
+    # Fetching ahead is done by threads, and pays for itself only where a request takes long.
+    return pq.ParquetFile(stream, pre_buffer=not is_local(url))
 
 
 class _Conflict(Exception):
@@ -338,6 +350,8 @@ def _log_answered(table_url: str) -> Iterator[None]:
     except (DeltaError, OSError) as error:
         if "already exists" in str(error):
             raise _Conflict from error
+        if "os error 28" in str(error):
+            raise disk_full(table_url) from error
         raise SurroundingsError(
             f"the table {table_url} failed: {str(error).splitlines()[0]}; check the store, "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, then run the same command again"

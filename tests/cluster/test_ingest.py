@@ -1,14 +1,9 @@
-import contextlib
-import signal
-import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import s3fs
 
@@ -255,40 +250,6 @@ def test_another_key_or_an_empty_source_is_refused(source: Path, store: Store) -
         run(settings_of(str(source / "none"), store))
     with pytest.raises(ConfigError, match=r"no corpora\.d in the settings; known: c"):
         ingest(settings, "d", pseudonyms=NAMES, ensure_ray=lambda: None)
-
-
-def busy_worker(task: str) -> psutil.Process | None:
-    """Return a Ray worker of ours that is executing a task."""
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if process.cmdline()[:1] == [f"ray::{task}"]:
-                return process
-    return None
-
-
-def test_a_killed_worker_changes_nothing(store: Store, tmp_path: Path) -> None:
-    source = tmp_path / "large"
-    add_exam(source, "1", slices=600)
-    undisturbed = Store(str(tmp_path / "undisturbed"))
-    run(settings_of(str(source), undisturbed))
-    killed: list[int] = []
-
-    def kill() -> None:
-        deadline = time.monotonic() + 30
-        while not killed and time.monotonic() < deadline:
-            worker = busy_worker("MapBatches(_written)")
-            if worker is not None:
-                worker.send_signal(signal.SIGKILL)
-                killed.append(worker.pid)
-            time.sleep(0.01)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    summary = run(settings_of(str(source), store))
-    thread.join()
-    assert killed
-    assert summary.accepted_slices == 600
-    assert rows_of(store) == rows_of(undisturbed)
 
 
 @pytest.fixture
