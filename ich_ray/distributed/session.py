@@ -87,6 +87,10 @@ def session(
             ray.shutdown()
 
 
+def _failures() -> tuple[type[BaseException], ...]:
+    return IchRayError, *_ray_errors()
+
+
 def _ray_errors() -> tuple[type[BaseException], ...]:
     """Return what Ray raises: nothing before it was imported."""
     loaded = sys.modules.get("ray.exceptions")
@@ -143,7 +147,7 @@ def recorded(
 
     try:
         yield note
-    except (IchRayError, *_ray_errors()) as error:
+    except _failures() as error:
         # The store may be what failed: the first error is the one to show.
         with contextlib.suppress(SurroundingsError):
             append(type(error).__name__)

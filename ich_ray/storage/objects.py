@@ -285,7 +285,7 @@ def _answered(url: str, verb: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except (PermissionError, *_raised_by("botocore.exceptions", "NoCredentialsError")) as error:
+    except _refusals() as error:
         advice = (
             "give this user access to the folder"
             if is_local(url)
@@ -294,11 +294,7 @@ def _answered(url: str, verb: str) -> Iterator[None]:
         raise SurroundingsError(
             f"cannot {verb} {url}: access refused ({_first_line(error)}); {advice}"
         ) from error
-    except (
-        OSError,
-        *_raised_by("botocore.exceptions", "BotoCoreError"),
-        *_raised_by("aiohttp", "ClientError"),
-    ) as error:
+    except _failures() as error:
         if is_local(url) and getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise disk_full(url) from error
         advice = (
@@ -321,6 +317,17 @@ def disk_full(url: str) -> SurroundingsError:
         "there, or set another store.root, then run the same command again: what is committed is "
         "whole, and what is finished is not done again"
     )
+
+
+def _refusals() -> tuple[type[BaseException], ...]:
+    return PermissionError, *_raised_by("botocore.exceptions", "NoCredentialsError")
+
+
+def _failures() -> tuple[type[BaseException], ...]:
+    clients = _raised_by("botocore.exceptions", "BotoCoreError") + _raised_by(
+        "aiohttp", "ClientError"
+    )
+    return OSError, *clients
 
 
 def _raised_by(module: str, name: str) -> tuple[type[BaseException], ...]:

@@ -205,8 +205,12 @@ class Source:
         """
         keys = {name: key for key, name in self.names.items()}
         for row in rows:
+            patient, exam, slice_id, part = row.patient, row.exam, row.slice, row.part
             # Only what was placed lies in a part.
-            assert None not in (row.patient, row.exam, row.slice, row.part), row.source
+            assert patient is not None, row.source
+            assert exam is not None, row.source
+            assert slice_id is not None, row.source
+            assert part is not None, row.source
             yield Planned(
                 key=keys.get(row.source, row.source),
                 url="",
@@ -214,11 +218,11 @@ class Source:
                 etag=row.etag,
                 size=row.size,
                 role="mask" if row.role == "mask" else "slice",
-                patient=row.patient,
-                exam=row.exam,
-                slice=row.slice,
-                kept_in=row.part,
-                gone=row.exam in anew,
+                patient=patient,
+                exam=exam,
+                slice=slice_id,
+                kept_in=part,
+                gone=exam in anew,
             )
 
     def placed(
