@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: setup demo demo-real test test-unit test-local test-cluster test-real test-gpu check format \
-	bench-phantom bench-codecs bench-ingest bench-mutated clean
+	bench-phantom bench-codecs bench-ingest bench-mutated bench-kills bench-planning clean
 
 setup: $(READY)
 
@@ -73,6 +73,11 @@ bench-ingest: $(READY)
 
 bench-mutated: $(READY)
 	$(BIN)/python -m benchmarks.mutated_dicom
+bench-kills: $(READY)
+	$(BIN)/python -m benchmarks.ingest_kills
+
+bench-planning: $(READY)
+	$(BIN)/python -m benchmarks.ingest_planning
 
 clean:
 	rm -rf out .venv

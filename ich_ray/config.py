@@ -73,6 +73,21 @@ class ClusterConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class IngestConfig:
+    """Rates by which `ich-ray ingest --dry-run` estimates hours and cost; they change no result."""
+
+    cpu_seconds_per_1000_slices: float = 5.0
+    """Of 512 x 512 uncompressed pixels on a 2.5 GHz core; `make bench-ingest` measures yours."""
+
+    price_per_cpu_hour: float = 0.05
+    """In your currency; the default is about what clouds ask in USD for an hour of one vCPU."""
+
+    def __post_init__(self) -> None:
+        """Check the rates."""
+        _at_least(0, self, "cpu_seconds_per_1000_slices", "price_per_cpu_hour")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class InputConfig:
     """What a network sees: its preprocessing id is a hash of this section."""
 
@@ -421,6 +436,7 @@ class Settings:
     identity: Literal["public", "environment"] = "environment"
     """Where the pseudonyms' key comes from: the public one, or ICH_RAY_HMAC_KEY."""
 
+    ingest: IngestConfig = IngestConfig()
     input: InputConfig = InputConfig()
     predict: PredictConfig = PredictConfig()
     phantoms: Mapping[str, PhantomConfig] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from ich_ray.identity import content_hash
 
@@ -45,6 +45,28 @@ class Planned:
     slices: Mapping[str, Truth] = field(default_factory=dict)
     """Of a volume: the slices that the labels name, and what they say of each."""
 
+    kept_in: str = ""
+    """Part that holds its rows, where these are taken over; empty: the object is read."""
+
+    gone: bool = False
+    """Its rows are taken over into an exam that is planned anew, since its object is gone."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """A row of the ledger: what became of one object; `source` is the pseudonym of its key."""
+
+    source: str
+    etag: str
+    size: int
+    role: str
+    outcome: Literal["accepted", "duplicate", "rejected"]
+    reason: str | None = None
+    patient: str | None = None
+    exam: str | None = None
+    slice: str | None = None
+    part: str | None = None
+
 
 def is_volume(key: str) -> bool:
     """Tell by its key whether an object holds many slices.
@@ -67,14 +89,18 @@ def slices_about(key: str, size: int) -> int:
     return max(1, size * (3 if key.lower().endswith(".gz") else 1) // 524_288)
 
 
-def homes_of(slices: Iterable[Planned]) -> dict[str, set[tuple[str, str]]]:
-    """Return (patient, exam) of the slices below every folder, by the folder's key."""
+def homes_of(slices: Iterable[tuple[str, str, str]]) -> dict[str, set[tuple[str, str]]]:
+    """Return (patient, exam) of the slices below every folder, by the folder's key.
+
+    Args:
+        slices: (key, patient, exam) of each.
+    """
     homes: dict[str, set[tuple[str, str]]] = {}
-    for item in slices:
-        folder = item.key
+    for key, patient, exam in slices:
+        folder = key
         while folder:
             folder = folder.rpartition("/")[0]
-            homes.setdefault(folder, set()).add((item.patient, item.exam))
+            homes.setdefault(folder, set()).add((patient, exam))
     return homes
 
 
@@ -137,33 +163,45 @@ def parts_by_patient(objects: Iterable[Planned], *, slices_per_part: int) -> lis
     return parts
 
 
-def part_name(
+def part_name(  # noqa: PLR0913  (whatever decides its bytes)
     objects: Sequence[Planned],
     *,
     schema_version: str,
     layout: str,
     key_fingerprint: str,
     average_to_mm: float = 0.0,
+    replaces: Collection[str] = (),
 ) -> str:
-    """Return the name of a part: the hash of what decides its bytes, whatever the order."""
-    return content_hash(
-        {
-            "schema": schema_version,
-            "layout": layout,
-            "key": key_fingerprint,
-            "average_to_mm": average_to_mm,
-            "objects": sorted(
-                [
-                    item.source,
-                    item.etag,
-                    *_said(item.truth),
-                    *_said(item.exam_truth),
-                    *_said_of_slices(item),
-                ]
-                for item in objects
-            ),
-        }
-    )
+    """Return the name of a part: the hash of what decides its bytes, whatever the order.
+
+    Args:
+        objects: Of the part.
+        schema_version: Of the corpus.
+        layout: Of the source.
+        key_fingerprint: Of the pseudonyms' key.
+        average_to_mm: Of the corpus.
+        replaces: Parts in whose place it comes: what was a part's name never names another file,
+            not even where objects return to what they were.
+    """
+    content: dict[str, Any] = {
+        "schema": schema_version,
+        "layout": layout,
+        "key": key_fingerprint,
+        "average_to_mm": average_to_mm,
+        "objects": sorted(
+            [
+                item.source,
+                item.etag,
+                *_said(item.truth),
+                *_said(item.exam_truth),
+                *_said_of_slices(item),
+            ]
+            for item in objects
+        ),
+    }
+    if replaces:
+        content["replaces"] = sorted(replaces)
+    return content_hash(content)
 
 
 def _said(truth: Truth) -> tuple[bool | None, list[bool]]:

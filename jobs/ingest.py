@@ -4,8 +4,9 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from ich_ray.distributed.ingest import IngestSummary, ingest, plan_ingest
+from ich_ray.distributed.ingest import ingest, plan_ingest
 from ich_ray.distributed.session import Session
+from ich_ray.ingest_summary import IngestSummary
 from ich_ray.settings import resolved
 from jobs.stage import run_stage
 

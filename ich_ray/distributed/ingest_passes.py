@@ -2,8 +2,8 @@
 
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,12 +12,11 @@ import ray
 from ray.util.annotations import RayDeprecationWarning
 
 from ich_ray.errors import ConfigError, InvalidExam, Reason, SurroundingsError
-from ich_ray.ingest_plan import Planned, Truth, part_name
+from ich_ray.ingest_plan import Entry, Planned, Truth, part_name
 from ich_ray.series import HeaderFacts
 from ich_ray.storage import corpus
 from ich_ray.storage.corpora.layout import LabelsExams, Place
 from ich_ray.storage.layouts import layout_id
-from ich_ray.storage.ledger import Entry
 from ich_ray.storage.objects import ListedObject
 from ich_ray.storage.part_writer import Finished, PartWriter
 from ich_ray.storage.source import Source
@@ -58,7 +57,7 @@ _FACTS = pa.schema(
         ("signs", pa.list_(pa.string())),
     ]
 )
-_PART = pa.schema([("name", pa.string()), ("objects", pa.string())])
+_PART = pa.schema([("name", pa.string()), ("objects", pa.binary())])
 
 
 def read_headers(
@@ -70,7 +69,7 @@ def read_headers(
         Those that have a place; of the slices among them, by `Planned.source`, what the rules of
         series ask for; and the ledger's rows of all others.
     """
-    blocks = [
+    blocks = (
         pa.Table.from_pylist(
             [
                 {
@@ -84,7 +83,7 @@ def read_headers(
             schema=_HEADERS,
         )
         for start in range(0, len(items), HEADERS_PER_BLOCK)
-    ]
+    )
     placed: list[Planned] = []
     refused: list[Entry] = []
     facts: dict[str, HeaderFacts] = {}
@@ -106,27 +105,21 @@ def read_headers(
 
 
 def write_parts(
-    source: Source, parts: Sequence[Sequence[Planned]], tell: Callable[[str], None]
+    source: Source,
+    parts: Sequence[Sequence[Planned]],
+    tell: Callable[[str], None],
+    *,
+    replaces: Collection[str],
 ) -> Iterator[Finished]:
-    """Write parts that no table names yet; one that was written before is not written again."""
-    blocks = [
-        pa.Table.from_pylist(
-            [
-                {
-                    "name": part_name(
-                        objects,
-                        schema_version=corpus.SCHEMA_VERSION,
-                        layout=layout_id(source.config),
-                        key_fingerprint=source.pseudonyms.fingerprint,
-                        average_to_mm=source.config.average_to_mm,
-                    ),
-                    "objects": json.dumps([asdict(item) for item in objects]),
-                }
-            ],
-            schema=_PART,
-        )
-        for objects in parts
-    ]
+    """Write parts that no table names yet; one that was written before is not written again.
+
+    Args:
+        source: Of the objects.
+        parts: Their objects.
+        tell: Receives a sentence now and then.
+        replaces: Names of the parts of the corpus in whose place these come.
+    """
+    blocks = (part_block(source, objects, replaces) for objects in parts)
     largest = max((sum(item.num_slices for item in objects) for objects in parts), default=0)
     done = 0
     for batch in _mapped(blocks, partial(_written, writer=source.part_writer), num_slices=largest):
@@ -134,6 +127,21 @@ def write_parts(
             done += 1
             tell(f"{source.corpus}: part {done} of {len(parts)}")
             yield Finished.from_json(text)
+
+
+def part_block(source: Source, objects: Sequence[Planned], replaces: Collection[str]) -> pa.Table:
+    """Return what a worker is told of a part: packed, since the driver holds all parts at once."""
+    name = part_name(
+        objects,
+        schema_version=corpus.SCHEMA_VERSION,
+        layout=layout_id(source.config),
+        key_fingerprint=source.pseudonyms.fingerprint,
+        average_to_mm=source.config.average_to_mm,
+        replaces=replaces,
+    )
+    text = json.dumps(objects, default=_fields, separators=(",", ":"))
+    packed = zlib.compress(text.encode(), level=1)
+    return pa.Table.from_pylist([{"name": name, "objects": packed}], schema=_PART)
 
 
 def _facts(batch: pa.Table, *, writer: PartWriter) -> pa.Table:
@@ -154,10 +162,16 @@ def _facts(batch: pa.Table, *, writer: PartWriter) -> pa.Table:
 
 def _written(batch: pa.Table, *, writer: PartWriter) -> pa.Table:
     finished = [
-        writer.write(row["name"], [_planned_from(tree) for tree in json.loads(row["objects"])])
+        writer.write(
+            row["name"], list(map(_planned_from, json.loads(zlib.decompress(row["objects"]))))
+        )
         for row in batch.to_pylist()
     ]
     return pa.table({"finished": [item.to_json() for item in finished]})
+
+
+def _fields(item: Planned | Truth) -> dict[str, Any]:
+    return {name: getattr(item, name) for name in item.__slots__}
 
 
 def _planned_from(tree: dict[str, Any]) -> Planned:
@@ -172,11 +186,9 @@ def _truth_from(tree: Mapping[str, Any]) -> Truth:
 
 
 def _mapped(
-    blocks: Sequence[pa.Table], function: Callable[[pa.Table], pa.Table], *, num_slices: int
+    blocks: Iterable[pa.Table], function: Callable[[pa.Table], pa.Table], *, num_slices: int
 ) -> Iterator[pa.Table]:
     """Map a function over blocks, one task a block: keys travel through Ray, pixels never."""
-    if not blocks:
-        return
     # Declared, since a task that the system kills for its memory is tried again for ever; and
     # never more than the cluster has, since such a task would wait for ever.
     most = int(ray.cluster_resources().get("memory", 0) // 2)

@@ -1,9 +1,13 @@
-"""One run's connection to Ray, made only when there is work, and what every stage shares."""
+"""One run's connection to Ray, made only when there is work, and what every stage shares.
+
+Ray is imported where it is first used: a run that finds nothing to do pays for no cluster.
+"""
 
 import contextlib
 import logging
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,10 +15,6 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-import ray
-import ray.data
-import ray.exceptions
 
 from ich_ray.config import ClusterConfig, InputConfig, Settings
 from ich_ray.errors import ConfigError, IchRayError, SurroundingsError
@@ -44,6 +44,8 @@ class Session:
 
     def ensure_ray(self) -> None:
         """Join the cluster, or start one here, unless it was done before."""
+        import ray
+
         if not ray.is_initialized():
             _start(self.settings.cluster)
             self.started = True
@@ -73,18 +75,32 @@ def session(
     run = Session(settings, pseudonyms, private_map)
     try:
         yield run
-    except ray.exceptions.RayError as error:
+    except _ray_errors() as error:
         found = _cause(error)
         if found is error:
             raise
         raise found from error
     finally:
         if run.started:
+            import ray
+
             ray.shutdown()
+
+
+def _failures() -> tuple[type[BaseException], ...]:
+    return IchRayError, *_ray_errors()
+
+
+def _ray_errors() -> tuple[type[BaseException], ...]:
+    """Return what Ray raises: nothing before it was imported."""
+    loaded = sys.modules.get("ray.exceptions")
+    return () if loaded is None else (loaded.RayError,)
 
 
 def _cause(error: BaseException) -> BaseException:
     """Find what a person can act on in an error of Ray's; a bug in a task stays as it is."""
+    import ray.exceptions
+
     seen: BaseException | None = error
     while seen is not None:
         # Ray's own wrapper is a subclass of what it wraps: look inside it first.
@@ -131,7 +147,7 @@ def recorded(
 
     try:
         yield note
-    except (IchRayError, ray.exceptions.RayError) as error:
+    except _failures() as error:
         # The store may be what failed: the first error is the one to show.
         with contextlib.suppress(SurroundingsError):
             append(type(error).__name__)
@@ -231,6 +247,8 @@ def check_fits(*, what: str, processes: int, cpus: int, gpus: float) -> None:
 
     One CPU stays for whoever feeds the pool.
     """
+    import ray
+
     have = ray.cluster_resources()
     for kind, need in (("CPU", processes * cpus), ("GPU", processes * gpus)):
         if need > have.get(kind, 0):
@@ -242,6 +260,8 @@ def check_fits(*, what: str, processes: int, cpus: int, gpus: float) -> None:
 
 def configure_data() -> None:
     """Set what every stage wants of Ray Data in this process."""
+    import ray.data
+
     context = ray.data.DataContext.get_current()
     # Else our own errors arrive as text within Ray's.
     context.raise_original_map_exception = True
@@ -254,6 +274,8 @@ def configure_data() -> None:
 
 def _start(config: ClusterConfig) -> None:
     """Call ray.init with what a stage needs set explicitly."""
+    import ray
+
     os.environ.setdefault("RAY_TRAIN_ENABLE_STATE_TRACKING", "0")
     os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "120")
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")

@@ -1,15 +1,16 @@
 """The tables of reads and of boxes: what readers and annotators say, by exam and by slice."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ich_ray.annotations import Box, Read
-from ich_ray.identity import Pseudonyms, content_hash
+from ich_ray.identity import Pseudonyms
 from ich_ray.storage.objects import Store
-from ich_ray.storage.tables import commit, open_table, read_rows, write_part
+from ich_ray.storage.table_change import Change, replacing
 
 READS_SCHEMA = pa.schema(
     [
@@ -37,14 +38,10 @@ BOXES_SCHEMA = pa.schema(
 """In pixels of the slice. A box may lie on a series that the corpus does not hold."""
 
 
-def append_reads(
-    store: Store,
-    corpus: str,
-    reads: Iterable[Read],
-    pseudonyms: Pseudonyms,
-    properties: Mapping[str, str],
-) -> None:
-    """Append what readers say; rows that are there already are not added again."""
+def reads_change(
+    store: Store, corpus: str, reads: Iterable[Read], pseudonyms: Pseudonyms
+) -> Change | None:
+    """Write what readers say now; None if the table says it already."""
     rows = [
         {
             "exam": pseudonyms.of(read.exam),
@@ -56,52 +53,26 @@ def append_reads(
         for read in reads
         for finding, present in read.findings.items()
     ]
-    _append(store, store.url("corpora", corpus, "reads"), READS_SCHEMA, rows, properties)
+    return _change(store, store.url("corpora", corpus, "reads"), READS_SCHEMA, rows)
 
 
-def append_boxes(
-    store: Store,
-    corpus: str,
-    boxes: Iterable[Box],
-    pseudonyms: Pseudonyms,
-    properties: Mapping[str, str],
-) -> None:
-    """Append boxes; those that are there already are not added again."""
+def boxes_change(
+    store: Store, corpus: str, boxes: Iterable[Box], pseudonyms: Pseudonyms
+) -> Change | None:
+    """Write all boxes of a source; None if the table holds them already."""
     hashed = (
         replace(box, slice=pseudonyms.of(box.slice), series=pseudonyms.of(box.series))
         for box in boxes
     )
     rows = [asdict(box) for box in hashed]
-    _append(store, store.url("corpora", corpus, "boxes"), BOXES_SCHEMA, rows, properties)
+    return _change(store, store.url("corpora", corpus, "boxes"), BOXES_SCHEMA, rows)
 
 
-def _append(
-    store: Store,
-    url: str,
-    schema: pa.Schema,
-    rows: Iterable[dict[str, Any]],
-    properties: Mapping[str, str],
-) -> None:
-    table = open_table(store, url)
-    known = set() if table is None else _values(read_rows(store, table, schema.names).to_pylist())
-    new = sorted(_values(rows) - known)
-    if not new:
-        return
-    columns = zip(*new, strict=True)
-    data = pa.table(
-        [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)],
-        schema=schema,
-    )
-    name = content_hash({"rows": [list(row) for row in new]})
-    commit(
-        store,
-        url,
-        schema=schema,
-        parts=[write_part(store, url, name, data, None)],
-        properties=properties,
-        transaction=f"annotations-{name}",
-    )
-
-
-def _values(rows: Iterable[dict[str, Any]]) -> set[tuple[Any, ...]]:
-    return {tuple(row.values()) for row in rows}
+def _change(
+    store: Store, url: str, schema: pa.Schema, rows: Iterable[dict[str, Any]]
+) -> Change | None:
+    # The same box may stand in two files.
+    different = {tuple(row.values()): row for row in rows}
+    now = pa.Table.from_pylist(list(different.values()), schema=schema)
+    # Every row has a first value: all go, and the table says what the files say now.
+    return replacing(store, url, now, lambda part: pc.is_valid(part.column(0)))

@@ -18,7 +18,7 @@ from ich_ray.storage import slice_codec
 from ich_ray.storage.objects import Store
 from ich_ray.storage.tables import Table, iterate_groups, open_table
 
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 
 SCHEMA = pa.schema(
     [
@@ -321,7 +321,7 @@ def _part_index(store: Store, url: str) -> pa.Table:
     with store.open(url) as stream:
         part = pq.ParquetFile(stream, pre_buffer=True)
         # Whether there is a mask, without reading masks.
-        rows = part.read(columns=[*_INDEX, "mask_codec"])
+        rows = part.read(columns=[*_INDEX, "mask_codec"], use_threads=False)  # see tables
         sizes = [part.metadata.row_group(g).num_rows for g in range(part.num_row_groups)]
     columns = [rows[name] for name in _INDEX]
     added = [

@@ -1,14 +1,20 @@
-"""The ledger of a corpus: every input object ends in exactly one row."""
+"""The ledger of a corpus: one row an input object, its latest state.
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Literal
+The ledger is read as columns, and few of its rows become objects: a corpus has a million.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ich_ray.errors import EXPECTED, QualityError, Reason
+from ich_ray.ingest_plan import Entry, Planned
 from ich_ray.storage.corpus import ledger_url
 from ich_ray.storage.objects import Store
+from ich_ray.storage.table_change import merged
 from ich_ray.storage.tables import Table, open_table, read_rows
 
 SCHEMA = pa.schema(
@@ -19,40 +25,120 @@ SCHEMA = pa.schema(
         ("role", pa.string()),
         ("outcome", pa.string()),
         ("reason", pa.string()),
+        ("patient", pa.string()),
         ("exam", pa.string()),
         ("slice", pa.string()),
         ("part", pa.string()),
     ]
 )
 
+EXAMPLES = 3
+"""Objects of each reason that a summary names."""
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Entry:
-    """What became of one object; `source` is the pseudonym of its key."""
 
-    source: str
-    etag: str
-    size: int
-    role: str
-    outcome: Literal["accepted", "duplicate", "rejected"]
-    reason: str | None = None
-    exam: str | None = None
-    slice: str | None = None
-    part: str | None = None
+@dataclass(frozen=True)
+class Ledger:
+    """One version of a ledger, empty before the first ingest; read when it is first asked."""
+
+    store: Store
+    table: Table | None
+
+    @property
+    def version(self) -> int:
+        """Of the table; -1 if there is none yet."""
+        return -1 if self.table is None else self.table.version
+
+    @cached_property
+    def rows(self) -> pa.Table:
+        """All rows."""
+        if self.table is None:
+            return SCHEMA.empty_table()
+        return read_rows(self.store, self.table, SCHEMA.names)
+
+    def etags(self) -> tuple[dict[str, str], frozenset[str]]:
+        """Return source -> etag of every object, and the sources of those to be tried again.
+
+        What the store listed and did not give has no content that could have been refused: it is
+        tried again. Labels without an object are none.
+        """
+        if self.table is None:
+            return {}, frozenset()
+        rows = read_rows(self.store, self.table, ["source", "etag", "reason"])
+        reason = pc.fill_null(rows["reason"], "")
+        rows = rows.filter(pc.not_equal(reason, Reason.MISSING.value))
+        unread = rows.filter(pc.equal(rows["reason"], Reason.UNREADABLE.value))["source"]
+        etags = dict(zip(rows["source"].to_pylist(), rows["etag"].to_pylist(), strict=True))
+        return etags, frozenset(unread.to_pylist())
+
+    def where(self, column: str, values: Collection[str]) -> list[Entry]:
+        """Return the rows whose column holds one of these values."""
+        return list(entries_of(self.rows.filter(_is_in(self.rows[column], values))))
+
+    def near(self, placed: Collection[Planned], *, changed: Collection[str]) -> list[Entry]:
+        """Return the rows that new objects could concern, and some more; in order.
+
+        Those are the rows of their slices, their exams and their patients, of all that lies in
+        the same parts, and of copies of these slices.
+
+        Args:
+            placed: The new objects.
+            changed: `source` of rows whose objects have changed.
+        """
+        near = _is_in(self.rows["source"], changed)
+        near = pc.or_(near, _is_in(self.rows["slice"], {item.slice for item in placed}))
+        near = pc.or_(near, _is_in(self.rows["exam"], {item.exam for item in placed}))
+        near = pc.or_(near, _is_in(self.rows["patient"], {item.patient for item in placed}))
+        for column in ("slice", "exam", "patient", "part", "slice"):
+            values = self.rows[column].filter(near).unique().drop_null()
+            near = pc.or_(near, pc.is_in(self.rows[column], value_set=values))
+        return list(entries_of(self.rows.filter(near)))
+
+    def says(self, entries: pa.Table) -> bool:
+        """Tell whether it says the same of these objects already, whichever part holds them."""
+        told = {entry.source: replace(entry, part=None) for entry in entries_of(entries)}
+        there = {row.source: replace(row, part=None) for row in self.where("source", told)}
+        return told == there
+
+    def merged(self, entries: pa.Table, *, dropped: Collection[str]) -> tuple[pa.Table, list[str]]:
+        """Return what a new part holds and the paths of the parts in whose place it comes.
+
+        Args:
+            entries: New rows; those of the same objects are replaced.
+            dropped: `source` of rows that are replaced by nothing.
+        """
+        old = pa.array([*entries["source"].to_pylist(), *dropped], pa.string())
+        rows, removed = merged(
+            self.store, self.table, entries, lambda part: pc.is_in(part["source"], value_set=old)
+        )
+        return rows.sort_by("source"), removed
+
+
+def open_ledger(store: Store, name: str) -> Ledger:
+    """Return the latest version of the ledger of a corpus."""
+    return Ledger(store, open_table(store, ledger_url(store, name)))
 
 
 def to_table(entries: Iterable[Entry]) -> pa.Table:
     """Return entries as rows, by source."""
-    ordered = sorted(entries, key=lambda entry: (entry.source, entry.etag))
+    ordered = sorted(entries, key=lambda entry: entry.source)
     return pa.Table.from_pylist([asdict(entry) for entry in ordered], schema=SCHEMA)
 
 
-def read_ledger(store: Store, name: str) -> tuple[Table | None, list[Entry]]:
-    """Return the ledger of a corpus; empty before its first ingest."""
-    table = open_table(store, ledger_url(store, name))
-    if table is None:
-        return None, []
-    return table, [Entry(**row) for row in read_rows(store, table, SCHEMA.names).to_pylist()]
+def entries_of(rows: pa.Table) -> Iterator[Entry]:
+    """Yield rows as entries, a batch of them in memory at a time."""
+    for batch in rows.to_batches(max_chunksize=10_000):
+        for row in batch.to_pylist():
+            yield Entry(**row)
+
+
+def _is_in(column: pa.ChunkedArray, values: Collection[str]) -> pa.ChunkedArray:
+    return pc.is_in(column, value_set=pa.array(list(values), pa.string()))
+
+
+def refused(rows: pa.Table, *, unless: Collection[str]) -> list[Entry]:
+    """Return the rejected rows, but those of some sources."""
+    found = rows.filter(pc.equal(rows["outcome"], "rejected"))
+    return [entry for entry in entries_of(found) if entry.source not in unless]
 
 
 def counts(entries: Iterable[Entry]) -> dict[Reason, list[str]]:
@@ -82,7 +168,7 @@ def check_rejected(name: str, entries: Iterable[Entry], *, num_objects: int, lim
     rejected = sum(len(sources) for sources in reasons.values())
     if num_objects and rejected > limit * num_objects:
         found = "; ".join(
-            f"{len(sources)} {reason.value} (e.g. {', '.join(sorted(sources)[:3])})"
+            f"{len(sources)} {reason.value} (e.g. {', '.join(sorted(sources)[:EXAMPLES])})"
             for reason, sources in reasons.items()
         )
         raise QualityError(

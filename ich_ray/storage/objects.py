@@ -1,7 +1,10 @@
 """Objects by URL, local or S3: read, list and write, and what an outage looks like."""
 
 import contextlib
+import errno
 import os
+import stat
+import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,11 +13,6 @@ from typing import Any, BinaryIO, cast
 
 import fsspec
 import pyarrow.fs
-from aiohttp import ClientError as HttpError
-from botocore.exceptions import (  # type: ignore[import-untyped]  # it has no stubs
-    BotoCoreError,
-    NoCredentialsError,
-)
 
 from ich_ray.config import StoreConfig
 from ich_ray.errors import ConfigError, SurroundingsError
@@ -313,7 +311,7 @@ def _answered(url: str, verb: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except (PermissionError, NoCredentialsError) as error:
+    except _refusals() as error:
         advice = (
             "give this user access to the folder"
             if is_local(url)
@@ -322,7 +320,9 @@ def _answered(url: str, verb: str) -> Iterator[None]:
         raise SurroundingsError(
             f"cannot {verb} {url}: access refused ({_first_line(error)}); {advice}"
         ) from error
-    except (OSError, BotoCoreError, HttpError) as error:
+    except _failures() as error:
+        if is_local(url) and getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full(url) from error
         advice = (
             "check the disk"
             if is_local(url)
@@ -331,6 +331,35 @@ def _answered(url: str, verb: str) -> Iterator[None]:
         raise SurroundingsError(
             f"cannot {verb} {url}: {_first_line(error)}; {advice}, then run the same command again"
         ) from error
+
+
+def disk_full(url: str) -> SurroundingsError:
+    """Return what to say when a write of a local file found no space; names the disk."""
+    disk = Path(absolute(url))
+    while not os.path.ismount(disk):
+        disk = disk.parent
+    return SurroundingsError(
+        f"cannot write {url}: the disk mounted at {disk} is full, or your quota of it; make room "
+        "there, or set another store.root, then run the same command again: what is committed is "
+        "whole, and what is finished is not done again"
+    )
+
+
+def _refusals() -> tuple[type[BaseException], ...]:
+    return PermissionError, *_raised_by("botocore.exceptions", "NoCredentialsError")
+
+
+def _failures() -> tuple[type[BaseException], ...]:
+    clients = _raised_by("botocore.exceptions", "BotoCoreError") + _raised_by(
+        "aiohttp", "ClientError"
+    )
+    return OSError, *clients
+
+
+def _raised_by(module: str, name: str) -> tuple[type[BaseException], ...]:
+    """Return an exception of a client of S3: nothing before the client is loaded, which is slow."""
+    loaded = sys.modules.get(module)
+    return () if loaded is None else (getattr(loaded, name),)
 
 
 def _bucket_missing(url: str) -> SurroundingsError:
@@ -359,18 +388,32 @@ def _write_local(path: Path, data: bytes) -> None:
 
 
 def _local_objects(folder: Path, url: str) -> Iterator[ListedObject]:
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            path = Path(parent, name)
-            key = path.relative_to(folder).as_posix()
-            # A dangling link, or a file that went away since, is nothing to read.
-            with contextlib.suppress(FileNotFoundError):
-                yield _listed(path, key, join(url, key))
+    """Walk a folder; links to folders are not followed."""
+    # As text, and with what the folder itself knows of its entries: a Path and a look at the name
+    # for each of a million files would cost more than all the rest of a run without work.
+    pending = [(str(folder), "")]
+    while pending:
+        parent, prefix = pending.pop()
+        with contextlib.suppress(FileNotFoundError), os.scandir(parent) as entries:
+            for entry in entries:
+                key = prefix + entry.name
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append((entry.path, f"{key}/"))
+                    continue
+                # A dangling link, or a file that went away since, is nothing to read.
+                with contextlib.suppress(FileNotFoundError):
+                    status = entry.stat()
+                    if not stat.S_ISDIR(status.st_mode):
+                        yield ListedObject(key, f"{url}/{key}", status.st_size, _etag(status))
 
 
 def _listed(path: Path, key: str, url: str) -> ListedObject:
     status = path.stat()
-    return ListedObject(key, url, status.st_size, f"{status.st_size}-{status.st_mtime_ns}")
+    return ListedObject(key, url, status.st_size, _etag(status))
+
+
+def _etag(status: os.stat_result) -> str:
+    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 def _remote_etag(entry: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """One part of a corpus, from fetching its objects to its Parquet file: what one worker does."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import groupby
 from typing import Any
@@ -14,10 +14,10 @@ from ich_ray.averaging import averaged
 from ich_ray.errors import InvalidExam, Reason, SurroundingsError
 from ich_ray.exam import Slice
 from ich_ray.identity import Pseudonyms
-from ich_ray.ingest_plan import Planned, Truth
+from ich_ray.ingest_plan import Entry, Planned, Truth
 from ich_ray.storage import corpus, dicom
 from ich_ray.storage.corpora.layout import Layout, with_truth
-from ich_ray.storage.ledger import Entry
+from ich_ray.storage.kept_rows import kept_groups, with_kept
 from ich_ray.storage.objects import Store, is_local, join
 from ich_ray.storage.tables import Part, write_groups
 
@@ -32,7 +32,10 @@ class Finished:
     part: Part | None
     entries: tuple[Entry, ...]
     labelled: int = 0
-    """Slices of the file that the table of labels names."""
+    """Slices that were read and that the table of labels names."""
+
+    kept_rows: int = 0
+    """Rows that were taken over from parts that it replaces."""
 
     def to_json(self) -> str:
         """Return it as text."""
@@ -44,7 +47,7 @@ class Finished:
         tree: dict[str, Any] = json.loads(text)
         part = None if tree["part"] is None else Part(**tree["part"])
         entries = tuple(Entry(**entry) for entry in tree["entries"])
-        return cls(tree["name"], part, entries, tree.get("labelled", 0))
+        return cls(tree["name"], part, entries, tree["labelled"], tree["kept_rows"])
 
 
 @dataclass(slots=True)
@@ -80,6 +83,20 @@ class ReadExam:
             )
             for key, item in self.slices.items()
         ]
+
+
+@dataclass(slots=True)
+class _Found:
+    """What became of the objects of a part so far."""
+
+    entries: list[Entry] = field(default_factory=list)
+    labelled: int = 0
+    kept_rows: int = 0
+
+    def add(self, part: str, entries: Iterable[Entry]) -> None:
+        """Add rows of the ledger; what is accepted is in this part."""
+        for entry in entries:
+            self.entries.append(replace(entry, part=part) if entry.outcome == "accepted" else entry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,44 +137,47 @@ class PartWriter:
         # A part with rejected objects is read again: what refused them may have been repaired.
         if finished is not None and all(e.outcome == "accepted" for e in finished.entries):
             return finished
-        exams: list[ReadExam] = []
-        groups = self._groups(objects, exams)
+        found = _Found()
+        groups = self._groups(name, objects, found)
         first = next(groups, None)
         part = None
         if first is not None:
             table_url = corpus.slices_url(self.store, self.corpus)
             part = write_groups(self.store, table_url, name, corpus.SCHEMA, _chain(first, groups))
-        entries = tuple(
-            replace(entry, part=name) if entry.outcome == "accepted" else entry
-            for exam in exams
-            for entry in exam.entries
-        )
-        labelled = sum(t.label is not None for exam in exams for t in exam.truths.values())
-        finished = Finished(name, part, entries, labelled)
+        finished = Finished(name, part, tuple(found.entries), found.labelled, found.kept_rows)
         self.store.write_bytes(record_url, finished.to_json().encode())
         return finished
 
-    def _groups(self, objects: Sequence[Planned], exams: list[ReadExam]) -> Iterator[pa.Table]:
+    def _groups(self, name: str, objects: Sequence[Planned], found: _Found) -> Iterator[pa.Table]:
         """Yield the rows of one exam after the other, whose pixels are held one exam at a time."""
         ordered = sorted(objects, key=lambda item: (item.patient, item.exam, item.key))
+        whole: list[Planned] = []
         for _, members in groupby(ordered, key=lambda item: (item.patient, item.exam)):
-            exam = self.read_exam(list(members))
-            if exam.slices:
-                slices = exam.labelled_slices(self.layout)
-                if self.average_to_mm:
-                    slices = averaged(slices, thickness_mm=self.average_to_mm)
-                rows = corpus.to_table([slices], origins=exam.origins)
-                # What was read of it stays, but for its pixels.
-                exam.slices, exam.masks = {}, {}
-                exams.append(exam)
-                yield rows
-            else:
-                exams.append(exam)
+            exam = list(members)
+            kept = [item for item in exam if item.kept_in]
+            found.add(name, (entry_of(item) for item in kept))
+            if len(kept) == len(exam) and not any(item.gone for item in kept):
+                whole += kept
+                continue
+            read = self.read_exam([item for item in exam if not item.kept_in])
+            found.add(name, read.entries)
+            found.labelled += sum(truth.label is not None for truth in read.truths.values())
+            slices = with_kept(self.store, self.corpus, read.labelled_slices(self.layout), kept)
+            if slices and self.average_to_mm:
+                slices = averaged(slices, thickness_mm=self.average_to_mm)
+            if slices:
+                origins = {o.slice: (o.source, o.etag) for o in kept if o.role == "slice"}
+                yield corpus.to_table([slices], origins=origins | read.origins)
+        for group in kept_groups(self.store, self.corpus, whole):
+            found.kept_rows += group.num_rows
+            yield group
 
     def read_exam(self, objects: Sequence[Planned]) -> ReadExam:
         """Decode the objects of one exam; what cannot be used has its reason in the entries."""
         dicom.READER.set(self.reader)
-        exam = ReadExam(exam_truth=objects[0].exam_truth)
+        exam = ReadExam()
+        if objects:
+            exam.exam_truth = objects[0].exam_truth
         for item in (o for o in objects if o.role == "slice"):
             try:
                 self._read_slices(item, exam)
@@ -216,6 +236,7 @@ def entry_of(item: Planned, reason: Reason | None = None) -> Entry:
         role=item.role,
         outcome="accepted" if accepted else "rejected",
         reason=None if reason is None else reason.value,
+        patient=item.patient,
         exam=item.exam,
         slice=item.slice,
     )
@@ -266,10 +287,11 @@ def _fetch(store: Store, url: str, source: str, *, end: int | None = None) -> by
         if is_local(url) and isinstance(error.__cause__, PermissionError):
             raise InvalidExam(Reason.UNREADABLE, "no permission to read it") from None
         # Not the URL, and no chain to the error that quotes it: names of files name patients.
+        # Without a cause, the bucket itself is not there.
+        why = type(error.__cause__).__name__ if error.__cause__ else "its bucket is gone"
         raise SurroundingsError(
-            f"the object {source} of the source could not be read "
-            f"({type(error.__cause__).__name__}); check the disk or the object store and its "
-            "credentials, then run the same command again"
+            f"the object {source} of the source could not be read ({why}); check the "
+            "disk or the object store and its credentials, then run the same command again"
         ) from None
 
 

@@ -1,16 +1,17 @@
 """The table of series: one row for every series that an ingest decided over, and by which rule."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from ich_ray.identity import content_hash
 from ich_ray.series_plan import Decision
 from ich_ray.storage.objects import Store
-from ich_ray.storage.tables import commit, open_table, read_rows, write_part
+from ich_ray.storage.table_change import Change, replacing
+from ich_ray.storage.tables import open_table, read_rows
 
 SCHEMA = pa.schema(
     [
@@ -66,23 +67,27 @@ def known_series(store: Store, name: str) -> dict[str, dict[str, bool]]:
     return known
 
 
-def append_decisions(
-    store: Store, name: str, decisions: Sequence[Decision], properties: Mapping[str, str]
-) -> None:
-    """Append new decisions; the same ones again change nothing."""
-    if not decisions:
-        return
-    rows = [_row(item) for item in sorted(decisions, key=lambda d: (d.exam, d.choice.series))]
-    transaction = content_hash({"series": [[row["exam"], row["series"]] for row in rows]})
-    url = series_url(store, name)
-    part = write_part(store, url, transaction, pa.Table.from_pylist(rows, schema=SCHEMA), None)
-    commit(
+def decisions_change(
+    store: Store, name: str, decisions: Sequence[Decision], *, anew: Collection[str]
+) -> Change | None:
+    """Write new decisions, in the place of those over exams that were planned anew.
+
+    Args:
+        store: Reaches the corpus.
+        name: Of the corpus.
+        decisions: New ones.
+        anew: Exams whose earlier decisions no longer hold.
+
+    Returns:
+        What is to be committed; None if the table holds these decisions already.
+    """
+    rows = pa.Table.from_pylist([_row(item) for item in decisions], schema=SCHEMA)
+    exams = pa.array(sorted(anew), pa.string())
+    return replacing(
         store,
-        url,
-        schema=SCHEMA,
-        parts=[part],
-        properties=properties,
-        transaction=f"series-{transaction}",
+        series_url(store, name),
+        rows,
+        lambda part: pc.is_in(part["exam"], value_set=exams),
     )
 
 

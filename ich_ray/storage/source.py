@@ -4,55 +4,23 @@ import contextlib
 import csv
 import io
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ich_ray.config import CorpusConfig, Settings
 from ich_ray.errors import ConfigError, Reason, SurroundingsError
 from ich_ray.identity import Pseudonyms
-from ich_ray.ingest_plan import (
-    Planned,
-    Truth,
-    homes_of,
-    is_volume,
-    labels_without_object,
-    nearest_exam,
-    slices_about,
-    truth_changed,
-)
-from ich_ray.storage import corpus, ledger
-from ich_ray.storage.corpora.layout import Beside, LabelsExams, Layout, Place, Role
+from ich_ray.ingest_plan import Entry, Planned, homes_of, nearest_exam, slices_about
+from ich_ray.storage import corpus
+from ich_ray.storage.corpora.layout import Beside, Layout, Place, Role
+from ich_ray.storage.ingest_log import settle, unsettled
 from ich_ray.storage.layouts import layout_id, layout_of
-from ich_ray.storage.ledger import Entry
+from ich_ray.storage.ledger import Ledger, open_ledger
 from ich_ray.storage.objects import ListedObject, Store, join
-from ich_ray.storage.part_writer import PartWriter, read_finished
-from ich_ray.storage.tables import Table, open_table, read_rows
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """What the labels of a source say; slices are named by their pseudonyms."""
-
-    truths: Mapping[str, Truth]
-    expected_keys: Mapping[str, str]
-    """Slice, or exam -> the key that its object would have."""
-
-    volumes: Mapping[str, Mapping[str, Truth]]
-    """Key of a volume -> its slices and what the labels say of each."""
-
-    exams: Mapping[str, Truth] = field(default_factory=dict)
-    """What is said of exams as a whole, by their pseudonyms."""
-
-    def on(self, item: Planned) -> Planned:
-        """Return an object with what the labels say of it."""
-        return replace(
-            item,
-            truth=self.truths.get(item.slice, Truth()),
-            exam_truth=self.exams.get(item.exam, Truth()),
-            slices=self.volumes.get(item.key, {}),
-        )
+from ich_ray.storage.part_writer import PartWriter
+from ich_ray.storage.tables import Table, open_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +33,20 @@ class Source:
     pseudonyms: Pseudonyms
     listed: Sequence[ListedObject]
     new: Sequence[ListedObject]
+    """Objects that the ledger does not hold as they are now."""
+
+    changed: frozenset[str]
+    """`source` of those among them that the ledger holds otherwise, or could not read."""
+
+    num_gone: int
+    """Objects of the ledger that the source no longer holds; their rows are kept."""
+
     names: Mapping[str, str]
     """Key -> its pseudonym."""
 
     labels: ListedObject | None
     slices_table: Table | None
-    known: Sequence[Entry]
-    recovered: Sequence[Entry]
-    """Rows of parts that were committed before a crash kept them from the ledger."""
+    ledger: Ledger
 
     @property
     def layout(self) -> Layout:
@@ -83,6 +57,16 @@ class Source:
     def version(self) -> int:
         """Of the slices table; -1 if there is none yet."""
         return -1 if self.slices_table is None else self.slices_table.version
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether a run died between its commits: `settle` makes those that are left."""
+        return unsettled(self.store, self.corpus, self.ledger.table)
+
+    def settle(self) -> None:
+        """Make the commits that a run died before."""
+        assert self.ledger.table is not None
+        settle(self.store, self.corpus, self.ledger.table)
 
     @property
     def part_writer(self) -> PartWriter:
@@ -100,62 +84,6 @@ class Source:
         """Tell what an object is, by its key alone."""
         return "labels" if item == self.labels else self.layout.role(item.key)
 
-    def accepted(self) -> set[tuple[str, str | None]]:
-        """Return (role, slice) of what the corpus holds."""
-        before = [*self.known, *self.recovered]
-        return {(e.role, e.slice) for e in before if e.outcome == "accepted"}
-
-    def read_labels(self) -> Labels:
-        """Return what the labels say.
-
-        Raises:
-            ConfigError: They contradict themselves, or what was ingested by them.
-        """
-        if self.labels is None:
-            return Labels({}, {}, {})
-        with unnamed(f"corpora.{self.corpus}.labels"):
-            text = self.store.read_bytes(self.labels.url).decode("utf-8-sig", errors="replace")
-        by_exam: Mapping[str, Truth] = {}
-        try:
-            by_id = self.layout.read_labels(text)
-            if isinstance(self.layout, LabelsExams):
-                by_exam = self.layout.exam_truths(self.layout.read_reads(text))
-        except ConfigError as error:
-            raise ConfigError(f"corpus {self.corpus}: {error}") from None
-        names = {name: self.pseudonyms.of(name) for name in (*by_id, *by_exam)}
-        truths = {names[slice_id]: truth for slice_id, truth in by_id.items()}
-        exams = {names[exam]: truth for exam, truth in by_exam.items()}
-        if self.labels in self.new:
-            self._refuse_changes(truths, exams)
-        keys = {name: self.layout.expected_key(slice_id) for slice_id, name in names.items()}
-        volumes: dict[str, dict[str, Truth]] = defaultdict(dict)
-        for name, key in keys.items():
-            if is_volume(key):
-                volumes[key][name] = truths[name]
-        return Labels(truths, keys, volumes, exams)
-
-    def _refuse_changes(self, truths: Mapping[str, Truth], exams: Mapping[str, Truth]) -> None:
-        # An average has the labels of its slices together: no row of the labels is its own.
-        if self.slices_table is None or self.config.average_to_mm:
-            return
-        columns = ["slice", "label", "subtypes", "exam", "exam_label", "exam_subtypes"]
-        changed = sum(
-            truth_changed(
-                truths.get(row["slice"], Truth()), label=row["label"], subtypes=row["subtypes"]
-            )
-            or truth_changed(
-                exams.get(row["exam"], Truth()),
-                label=row["exam_label"],
-                subtypes=row["exam_subtypes"],
-            )
-            for row in read_rows(self.store, self.slices_table, columns).to_pylist()
-        )
-        if changed:
-            raise ConfigError(
-                f"the labels of {changed} slices of corpus {self.corpus} changed since their "
-                "ingest, and a corpus keeps its rows; ingest them under another name"
-            )
-
     def known_by_key(self) -> Iterator[Entry]:
         """Yield the rows of new objects that nobody need open."""
         for item in self.new:
@@ -165,61 +93,108 @@ class Source:
             elif role == "unknown":
                 yield self.entry(item, role, Reason.UNKNOWN_FILE)
 
-    def placed_by_key(self) -> Iterator[Planned]:
-        """Yield the new objects whose key says what they belong to."""
-        for item in self.new:
+    def placed_by_key(self, items: Iterable[ListedObject]) -> Iterator[Planned]:
+        """Yield the objects whose key says what they belong to."""
+        for item in items:
             role = self.role(item)
             if role in ("slice", "mask"):
                 place = self.layout.place(item.key)
                 if isinstance(place, Place):
                     yield self.placed(item, role, place)
 
-    def placed_beside(self, placed: Iterable[Planned]) -> tuple[list[Planned], list[Entry]]:
-        """Place new masks with the slices they lie beside; return the rows of those with none.
+    def placed_beside(
+        self, items: Iterable[ListedObject], placed: Iterable[Planned]
+    ) -> tuple[list[Planned], list[Entry]]:
+        """Place masks with the slices that they lie beside; return the rows of those with none.
 
         Args:
-            placed: The new slices, whose exams are known.
+            items: Any objects.
+            placed: Slices whose exams the ledger does not know yet.
         """
-        homes = homes_of(item for item in placed if item.role == "slice")
-        found: list[Planned] = []
-        refused: list[Entry] = []
-        for item in self.new:
+        beside = []
+        for item in items:
             place = self.layout.place(item.key) if self.role(item) == "mask" else None
             if isinstance(place, Beside):
-                exam = nearest_exam(place.folder, homes, climb=place.climb)
-                if exam is None:
-                    refused.append(self.entry(item, "mask", Reason.MASK_WITHOUT_SLICE))
-                else:
-                    hashed = self.placed(item, "mask", Place("", "", item.key))
-                    found.append(replace(hashed, patient=exam[0], exam=exam[1]))
+                beside.append((item, place))
+        if not beside:
+            return [], []
+        new = [(item.key, item.patient, item.exam) for item in placed if item.role == "slice"]
+        homes = homes_of([*new, *self._known_homes()])
+        found: list[Planned] = []
+        refused: list[Entry] = []
+        for item, place in beside:
+            exam = nearest_exam(place.folder, homes, climb=place.climb)
+            if exam is None:
+                refused.append(self.entry(item, "mask", Reason.MASK_WITHOUT_SLICE))
+            else:
+                hashed = self.placed(item, "mask", Place("", "", item.key))
+                found.append(replace(hashed, patient=exam[0], exam=exam[1]))
         return found, refused
 
-    def missing(self, labels: Labels, entries: Iterable[Entry]) -> Iterator[Entry]:
-        """Yield a row for every new label whose slice or exam the source does not hold.
+    def _known_homes(self) -> Iterator[tuple[str, str, str]]:
+        """Yield key, patient and exam of the slices of the ledger that are still as they were."""
+        keys = {name: key for key, name in self.names.items() if name not in self.changed}
+        for row in self.ledger.where("role", ["slice"]):
+            if row.patient is not None and row.exam is not None and row.source in keys:
+                yield keys[row.source], row.patient, row.exam
+
+    def homeless(self) -> list[ListedObject]:
+        """Return masks that the ledger holds without an exam: their slices may have come."""
+        rows = self.ledger.where("reason", [Reason.MASK_WITHOUT_SLICE.value])
+        homeless = self.objects(row for row in rows if row.exam is None)
+        return [item for item in homeless if self.names[item.key] not in self.changed]
+
+    def objects(self, rows: Iterable[Entry]) -> list[ListedObject]:
+        """Return the objects of the listing that rows of the ledger are about."""
+        wanted = {row.source for row in rows}
+        return [item for item in self.listed if self.names[item.key] in wanted]
+
+    def check_still_there(self, refused: Iterable[Entry]) -> None:
+        """Tell objects that went away from a source that did.
+
+        Raises:
+            SurroundingsError: An object could not be read, and now the source lists nothing.
+        """
+        if not any(entry.reason == Reason.UNREADABLE for entry in refused):
+            return
+        with unnamed(f"corpora.{self.corpus}.source"):
+            left = self.store.listing(self.config.source)
+        if not left:
+            raise SurroundingsError(
+                f"corpora.{self.corpus}.source vanished while it was read; nothing was committed. "
+                "Mount or restore it, then run the same command again"
+            )
+
+    def kept(self, rows: Iterable[Entry], anew: Collection[str]) -> Iterator[Planned]:
+        """Yield what is taken over from the parts that hold it.
 
         Args:
-            labels: Of the source.
-            entries: Of its new objects, accepted or not.
+            rows: Of the ledger.
+            anew: Exams that are planned anew.
         """
-        if self.labels not in self.new:
-            return
-        # The archive's folders stand before the names that labels know.
-        keys = self.names.keys() | {key.rpartition("/")[2] for key in self.names}
-        held = [*self.known, *self.recovered, *entries]
-        here = {name for entry in held for name in (entry.slice, entry.exam) if name is not None}
-        already = {entry.source for entry in self.known if entry.reason == Reason.MISSING}
-        absent = labels_without_object(labels.expected_keys, slices=here, keys=keys)
-        # Many labels may name slices of one absent volume.
-        for name in (self.pseudonyms.of(key) for key in dict.fromkeys(absent)):
-            if name not in already:
-                yield Entry(
-                    source=name,
-                    etag="",
-                    size=0,
-                    role="slice",
-                    outcome="rejected",
-                    reason=Reason.MISSING.value,
-                )
+        keys = {name: key for key, name in self.names.items()}
+        for row in rows:
+            patient, exam, slice_id, part = row.patient, row.exam, row.slice, row.part
+            # Only what was placed lies in a part.
+            assert patient is not None, row.source
+            assert exam is not None, row.source
+            assert slice_id is not None, row.source
+            assert part is not None, row.source
+            key = keys.get(row.source, row.source)
+            yield Planned(
+                key=key,
+                url="",
+                source=row.source,
+                etag=row.etag,
+                size=row.size,
+                role="mask" if row.role == "mask" else "slice",
+                patient=patient,
+                exam=exam,
+                slice=slice_id,
+                num_slices=slices_about(key, row.size),
+                kept_in=part,
+                gone=exam in anew,
+            )
 
     def placed(self, item: ListedObject, role: Role, place: Place) -> Planned:
         """Hash what an object belongs to."""
@@ -231,10 +206,11 @@ class Source:
             etag=item.etag,
             size=item.size,
             role=role,
-            patient=self.pseudonyms.of(place.patient),
-            exam=self.pseudonyms.of(place.exam),
+            # One string for all slices of an exam: there may be a million objects.
+            patient=sys.intern(self.pseudonyms.of(place.patient)),
+            exam=sys.intern(self.pseudonyms.of(place.exam)),
             slice=self.pseudonyms.of(place.slice),
-            series=self.pseudonyms.of(place.series) if place.series else "",
+            series=sys.intern(self.pseudonyms.of(place.series)) if place.series else "",
             num_slices=slices_about(item.key, item.size),
         )
 
@@ -255,7 +231,7 @@ def open_source(settings: Settings, name: str, pseudonyms: Pseudonyms) -> Source
 
     Raises:
         ConfigError: There is no such source, it is empty, or the corpus has another key.
-        SurroundingsError: The store failed, or lost the record of a part.
+        SurroundingsError: The store failed.
     """
     config = settings.corpora.get(name)
     if config is None:
@@ -264,9 +240,8 @@ def open_source(settings: Settings, name: str, pseudonyms: Pseudonyms) -> Source
     store = Store.from_config(settings.store)
     slices_table = open_table(store, corpus.slices_url(store, name))
     _check_same(name, config, pseudonyms, slices_table)
-    ledger_table, known = ledger.read_ledger(store, name)
-    _check_same(name, config, pseudonyms, ledger_table)
-    recovered = _recovered(store, name, slices_table, known)
+    held = open_ledger(store, name)
+    _check_same(name, config, pseudonyms, held.table)
     with unnamed(f"corpora.{name}.source"):
         listed = store.listing(config.source)
     with unnamed(f"corpora.{name}.labels"):
@@ -280,19 +255,25 @@ def open_source(settings: Settings, name: str, pseudonyms: Pseudonyms) -> Source
             "check the source and the layout"
         )
     names = {item.key: pseudonyms.of(item.key) for item in listed}
-    done = {(entry.source, entry.etag) for entry in [*known, *recovered]}
+    etags, unread = held.etags()
+    new = [
+        item
+        for item in listed
+        if etags.get(names[item.key]) != item.etag or names[item.key] in unread
+    ]
     return Source(
         corpus=name,
         config=config,
         store=store,
         pseudonyms=pseudonyms,
         listed=listed,
-        new=[item for item in listed if (names[item.key], item.etag) not in done],
+        new=new,
+        changed=frozenset(names[item.key] for item in new if names[item.key] in etags),
+        num_gone=len(etags.keys() - names.values()),
         names=names,
         labels=labels,
         slices_table=slices_table,
-        known=known,
-        recovered=recovered,
+        ledger=held,
     )
 
 
@@ -333,26 +314,6 @@ def _check_same(
             f"{layout_id(config)}; ingest this source, or with these nifti settings, under "
             "another name"
         )
-
-
-def _recovered(
-    store: Store, name: str, slices_table: Table | None, known: Sequence[Entry]
-) -> list[Entry]:
-    if slices_table is None:
-        return []
-    recorded = {entry.part for entry in known}
-    entries: list[Entry] = []
-    for url in slices_table.files:
-        part = url.rsplit("/", 1)[1].removeprefix("part-").removesuffix(".parquet")
-        if part not in recorded:
-            finished = read_finished(store, name, part)
-            if finished is None:
-                raise SurroundingsError(
-                    f"corpus {name} holds the part {part}, and neither the ledger nor the record "
-                    "of its ingest names it; restore the folder, or ingest under another name"
-                )
-            entries.extend(finished.entries)
-    return entries
 
 
 @contextlib.contextmanager

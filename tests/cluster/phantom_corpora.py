@@ -7,9 +7,9 @@ import numpy as np
 
 from ich_ray.exam import Geometry, Slice
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
+from ich_ray.ingest_plan import Entry
 from ich_ray.phantom import SITES, make_exam
 from ich_ray.storage import corpus, ledger
-from ich_ray.storage.ledger import Entry
 from ich_ray.storage.objects import Store
 from ich_ray.storage.tables import commit, write_part
 from ich_ray.volume import position_along

@@ -1,24 +1,20 @@
-import contextlib
-import signal
-import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
-import pyarrow as pa
 import pytest
 import s3fs
 
 import ich_ray.distributed.ingest as stage
 from ich_ray.config import CorpusConfig, Settings, StoreConfig
-from ich_ray.distributed.ingest import IngestSummary, ingest, plan_ingest
+from ich_ray.distributed.ingest import ingest, plan_ingest
 from ich_ray.errors import ConfigError, QualityError, SurroundingsError
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
-from ich_ray.storage import corpus, ledger
+from ich_ray.ingest_plan import Entry
+from ich_ray.ingest_summary import IngestSummary
+from ich_ray.storage import corpus, ingest_log, ledger
 from ich_ray.storage.objects import Store
 from ich_ray.storage.tables import open_table, read_rows
 from tests.local.dicom_objects import ct_slice, segmentation, to_bytes
@@ -52,6 +48,10 @@ def rows_of(store: Store) -> list[dict[str, Any]]:
     table = corpus.open_corpus(store, "c").table
     rows: list[dict[str, Any]] = read_rows(store, table).to_pylist()
     return sorted(rows, key=lambda row: (row["exam"], row["index"]))
+
+
+def entries_in(store: Store) -> list[Entry]:
+    return list(ledger.entries_of(ledger.open_ledger(store, "c").rows))
 
 
 def add_exam(folder: Path, exam: str, *, slices: int = 3, bleeds: bool = False) -> None:
@@ -93,7 +93,9 @@ def test_a_source_becomes_a_corpus_and_a_second_run_does_nothing(
     plan = plan_ingest(settings, "c", NAMES)
     assert (plan.new_objects, plan.known_objects) == (11, 0)
     assert plan.line().startswith("ingest c: 11 new objects (")
-    assert plan.line().endswith(" MB) in about 3 parts; 0 known")
+    assert plan.line().endswith(
+        " MB) in about 3 parts, 1.4e-05 CPU hours, cost 6.9e-07; 0 known, 0 gone from the source"
+    )
     assert not Path(store.root).exists()
     summary = run(settings, private_map=tmp_path / "map.csv")
     assert (summary.version, summary.accepted_slices, summary.parts) == (0, 9, 3)
@@ -124,7 +126,7 @@ def test_a_source_becomes_a_corpus_and_a_second_run_does_nothing(
 def test_nothing_of_a_patient_is_written(source: Path, store: Store) -> None:
     told: list[str] = []
     run(settings_of(str(source), store), progress=told.append)
-    _, entries = ledger.read_ledger(store, "c")
+    entries = entries_in(store)
     written = [str(entries), str(told), str(rows_of(store))]
     written += [path.read_text() for path in Path(store.root).rglob("*.json")]
     for text in written:
@@ -180,7 +182,7 @@ def test_every_object_ends_in_the_ledger_with_its_reason(source: Path, store: St
         "9 slices, 1 masks, 9 labels, 1 duplicates, rejected: 1 localizer, 1 missing, "
         "1 no_rescale, 1 not_dicom, 1 truncated_pixels; 16 new objects"
     ) in summary.line()
-    _, entries = ledger.read_ledger(store, "c")
+    entries = entries_in(store)
     assert Counter(entry.outcome for entry in entries) == {
         "accepted": 11,
         "rejected": 5,
@@ -197,7 +199,7 @@ def test_a_file_that_vanishes_is_unreadable_and_stops_nothing(
     def then_gone(self: Store, url: str) -> list[Any]:
         found = listing(self, url)
         if url == str(source):
-            (source / "3" / "2.dcm").unlink()
+            (source / "3" / "2.dcm").unlink(missing_ok=True)
         return found
 
     monkeypatch.setattr(Store, "listing", then_gone)
@@ -220,20 +222,24 @@ def test_a_crash_between_the_two_commits_doubles_nothing(
 ) -> None:
     settings = settings_of(str(source), store)
 
-    def crash(*_: object) -> pa.Table:
+    def crash(*_: object) -> int:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(ledger, "to_table", crash)
+        patch.setattr(ingest_log, "settle", crash)
         with pytest.raises(KeyboardInterrupt):
             run(settings)
+    assert open_table(store, corpus.slices_url(store, "c")) is None
+    # What would be done is known before the slices are: the ledger has it.
+    assert plan_ingest(settings, "c", NAMES).new_objects == 0
+    assert run(settings).up_to_date
     assert len(rows_of(store)) == 9
     add_exam(source, "4")
     summary = run(settings)
     assert (summary.version, summary.accepted_slices) == (1, 3)
     assert len(rows_of(store)) == 12
-    _, entries = ledger.read_ledger(store, "c")
-    assert len({(entry.source, entry.etag) for entry in entries}) == len(entries) == 14
+    entries = entries_in(store)
+    assert len({entry.source for entry in entries}) == len(entries) == 14
 
 
 def test_another_key_or_an_empty_source_is_refused(source: Path, store: Store) -> None:
@@ -245,40 +251,6 @@ def test_another_key_or_an_empty_source_is_refused(source: Path, store: Store) -
         run(settings_of(str(source / "none"), store))
     with pytest.raises(ConfigError, match=r"no corpora\.d in the settings; known: c"):
         ingest(settings, "d", pseudonyms=NAMES, ensure_ray=lambda: None)
-
-
-def busy_worker(task: str) -> psutil.Process | None:
-    """Return a Ray worker of ours that is executing a task."""
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if process.cmdline()[:1] == [f"ray::{task}"]:
-                return process
-    return None
-
-
-def test_a_killed_worker_changes_nothing(store: Store, tmp_path: Path) -> None:
-    source = tmp_path / "large"
-    add_exam(source, "1", slices=600)
-    undisturbed = Store(str(tmp_path / "undisturbed"))
-    run(settings_of(str(source), undisturbed))
-    killed: list[int] = []
-
-    def kill() -> None:
-        deadline = time.monotonic() + 30
-        while not killed and time.monotonic() < deadline:
-            worker = busy_worker("MapBatches(_written)")
-            if worker is not None:
-                worker.send_signal(signal.SIGKILL)
-                killed.append(worker.pid)
-            time.sleep(0.01)
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    summary = run(settings_of(str(source), store))
-    thread.join()
-    assert killed
-    assert summary.accepted_slices == 600
-    assert rows_of(store) == rows_of(undisturbed)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Series, exam labels, boxes and averages, through the whole stage."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ import pytest
 
 import ich_ray.distributed.ingest as stage
 from ich_ray.config import CorpusConfig, Settings, StoreConfig
-from ich_ray.distributed.ingest import IngestSummary, ingest
+from ich_ray.distributed.ingest import ingest
 from ich_ray.errors import ConfigError
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
+from ich_ray.ingest_plan import Entry
+from ich_ray.ingest_summary import IngestSummary
 from ich_ray.storage import corpus, ledger
 from ich_ray.storage.objects import Store
 from ich_ray.storage.series_table import read_series
@@ -43,6 +46,10 @@ def run(source: Path, store: Path, layout: str = "cq500", **changes: Any) -> Ing
     return ingest(settings, "c", pseudonyms=NAMES, ensure_ray=lambda: None)
 
 
+def held(store: Store) -> list[Entry]:
+    return list(ledger.entries_of(ledger.open_ledger(store, "c").rows))
+
+
 def rows(store: Path, table: str) -> list[dict[str, Any]]:
     at = Store(str(store))
     found = open_table(at, at.url("corpora", "c", table))
@@ -70,7 +77,7 @@ def test_a_copy_of_cq500_becomes_a_corpus_of_one_series_an_exam(
     assert summary.series_rules == {"only_series": 2, "first_of_equals": 1}
     assert summary.exams_without_series == {"bone": 1}
     assert "exams without a usable series: 1 bone" in summary.line()
-    _, entries = ledger.read_ledger(Store(str(store)), "c")
+    entries = held(Store(str(store)))
     files = sum(path.is_file() for path in source.rglob("*"))
     assert len(entries) == files + 1
     assert run(source, store).up_to_date
@@ -129,19 +136,47 @@ def test_no_description_and_no_name_is_written(source: Path, tmp_path: Path) -> 
         assert not any(secret.encode() in data for data in files)
 
 
-def test_a_later_series_of_an_exam_leaves_it_as_it_is(tmp_path: Path) -> None:
+def add(source: Path, *numbers: int, **header: Any) -> None:
+    source.mkdir(exist_ok=True)
+    for number in numbers:
+        image = ct_slice(number, **header)
+        (source / f"{number}.dcm").write_bytes(to_bytes(image))
+
+
+LATER = {"SeriesInstanceUID": "1.2.3.4", "SliceThickness": 5.0}
+
+
+def test_a_better_series_that_comes_later_takes_the_place_of_the_first(tmp_path: Path) -> None:
     source, store = tmp_path / "source", tmp_path / "store"
-    source.mkdir()
-    for number in (1, 2, 3):
-        (source / f"{number}.dcm").write_bytes(to_bytes(ct_slice(number)))
+    add(source, 1, 2, 3)
     run(source, store, "folder")
-    other = {"SeriesInstanceUID": "1.2.3.4", "SliceThickness": 3.0}
-    for number in (11, 12, 13, 14):
-        (source / f"{number}.dcm").write_bytes(to_bytes(ct_slice(number, **other)))
-    (source / "4.dcm").write_bytes(to_bytes(ct_slice(4)))
+    add(source, *range(11, 18), **LATER)
     summary = run(source, store, "folder")
-    assert summary.rejected == {"other_series": 4}
-    assert summary.accepted_slices == 1
+    assert (summary.exams_anew, summary.accepted_slices) == (1, 7)
+    assert {row["series"] for row in rows(store, "slices")} == {NAMES.of("1.2.3.4")}
+    run(source, tmp_path / "at once", "folder")
+    for table in ("slices", "series"):
+        now, at_once = rows(store, table), rows(tmp_path / "at once", table)
+        assert now == at_once
+    assert held(Store(str(store))) == [
+        replace(entry, part=now.part)
+        for entry, now in zip(
+            held(Store(str(tmp_path / "at once"))), held(Store(str(store))), strict=True
+        )
+    ]
+
+
+def test_a_series_whose_slices_are_gone_is_not_mixed_with_another(tmp_path: Path) -> None:
+    source, store = tmp_path / "source", tmp_path / "store"
+    add(source, 1, 2, 3)
+    run(source, store, "folder")
+    (source / "1.dcm").unlink()
+    add(source, *range(11, 18), **LATER)
+    add(source, 4)
+    summary = run(source, store, "folder")
+    assert summary.rejected == {"other_series": 7}
+    assert len({row["series"] for row in rows(store, "slices")}) == 1
+    assert len(rows(store, "slices")) == 4
     assert {row["rule"] for row in rows(store, "series")} == {"only_series", "ingested_before"}
 
 
@@ -158,7 +193,7 @@ def test_thin_series_are_averaged_on_request(tmp_path: Path) -> None:
     slices = rows(store, "slices")
     assert [row["position_mm"] for row in slices] == [1.875 + 5.0 * i for i in range(5)]
     assert {row["thickness_mm"] for row in slices} == {5.0}
-    _, entries = ledger.read_ledger(Store(str(store)), "c")
+    entries = held(Store(str(store)))
     assert Counter(entry.outcome for entry in entries) == {"accepted": 20}
     (first, *_) = (item for exam in exams_of(store) for item in exam)
     # Slice n stores 1024 + n + pixel: four of them average to n + 1.5 HU.

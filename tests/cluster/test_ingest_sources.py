@@ -10,9 +10,10 @@ import pytest
 
 import ich_ray.distributed.ingest as stage
 from ich_ray.config import CorpusConfig, NiftiConfig, Settings, StoreConfig
-from ich_ray.distributed.ingest import IngestSummary, ingest, plan_ingest
+from ich_ray.distributed.ingest import ingest, plan_ingest
 from ich_ray.errors import ConfigError
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
+from ich_ray.ingest_summary import IngestSummary
 from ich_ray.storage import corpus, ledger
 from ich_ray.storage.objects import Store
 from ich_ray.storage.tables import read_rows
@@ -52,7 +53,7 @@ def rows_of(store: Store) -> list[dict[str, Any]]:
 
 
 def rejected(store: Store) -> dict[str, str | None]:
-    _, entries = ledger.read_ledger(store, "c")
+    entries = ledger.entries_of(ledger.open_ledger(store, "c").rows)
     return {e.source: e.reason for e in entries if e.outcome == "rejected"}
 
 

@@ -212,7 +212,7 @@ def test_what_cannot_be_read_is_refused_with_what_to_do(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     with pytest.raises(ConfigError, match="corpus c has not been ingested; run ich-ray ingest"):
         corpus.open_corpus(store, "c")
-    with pytest.raises(ConfigError, match="schema version 9, this version reads 2"):
+    with pytest.raises(ConfigError, match="schema version 9, this version reads 3"):
         made_corpus(store, [[bare()]], schema_version="9")
 
 

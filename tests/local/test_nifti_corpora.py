@@ -10,14 +10,14 @@ from ich_ray.config import CorpusConfig, NiftiConfig, Settings
 from ich_ray.errors import ConfigError
 from ich_ray.exam import Slice
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
-from ich_ray.ingest_plan import first_by_key
+from ich_ray.ingest_plan import Entry, first_by_key
 from ich_ray.settings import parse
 from ich_ray.storage import corpus, ledger
 from ich_ray.storage.corpora.ct_ich import CtIch
 from ich_ray.storage.layouts import layout_id
-from ich_ray.storage.ledger import Entry
 from ich_ray.storage.objects import join
 from ich_ray.storage.source import Source, open_source
+from ich_ray.storage.source_labels import missing, read_labels
 from tests.local.nifti_corpora import (
     head,
     image_of,
@@ -42,15 +42,17 @@ def opened(name: str, folder: Path) -> Source:
 
 def written(source: Source) -> tuple[dict[str, Slice], list[Entry]]:
     """Write one part of a whole source, in this process, and read it back."""
-    labels = source.read_labels()
-    first, duplicates = first_by_key(source.placed_by_key(), known=set())
+    labels = read_labels(source)
+    first, duplicates = first_by_key(source.placed_by_key(source.new), known=set())
     assert duplicates == []
     planned = [labels.on(item) for item in first]
     finished = source.part_writer.write("p", planned)
     assert finished.part is not None
     url = join(corpus.slices_url(source.store, source.corpus), finished.part.path)
     slices = {s.key: s for exam in corpus.read_exams(source.store, url) for s in exam}
-    entries = [*source.known_by_key(), *finished.entries, *source.missing(labels, finished.entries)]
+    found = {n for e in finished.entries for n in (e.slice, e.exam) if n is not None}
+    absent, _ = missing(source, labels, found)
+    entries = [*source.known_by_key(), *finished.entries, *absent]
     assert finished.labelled == sum(s.subtypes is not None for s in slices.values())
     return slices, entries
 
@@ -198,14 +200,14 @@ def test_labels_that_cannot_be_believed_stop_before_anything_is_read(
     write_ct_ich(tmp_path / "source")
     labels_of(tmp_path / "source", row)
     with pytest.raises(ConfigError, match=message.replace("3[0-9]*", "[0-9]+")):
-        opened("ct_ich_131", tmp_path).read_labels()
+        read_labels(opened("ct_ich_131", tmp_path))
 
 
 def test_rows_repeated_in_agreement_count_once(tmp_path: Path) -> None:
     write_ct_ich(tmp_path / "source")
-    before = opened("ct_ich_131", tmp_path).read_labels().truths
+    before = read_labels(opened("ct_ich_131", tmp_path)).truths
     labels_of(tmp_path / "source", "49,1,0,0,0,0,0,1,0,,", "66.0,2.0,0,0,0,0,0,1,0,,")
-    assert opened("ct_ich_131", tmp_path).read_labels().truths == before
+    assert read_labels(opened("ct_ich_131", tmp_path)).truths == before
 
 
 @pytest.mark.parametrize(

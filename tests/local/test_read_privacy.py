@@ -120,7 +120,8 @@ def test_a_corpus_and_a_ledger_have_these_columns_and_no_others() -> None:
         *("source", "etag"),
     ]
     assert ledger.SCHEMA.names == [
-        *("source", "etag", "size", "role", "outcome", "reason", "exam", "slice", "part")
+        *("source", "etag", "size", "role", "outcome", "reason", "patient", "exam"),
+        *("slice", "part"),
     ]
 
 

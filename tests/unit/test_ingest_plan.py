@@ -158,7 +158,8 @@ def test_a_mask_belongs_to_the_one_exam_that_lies_nearest(
 ) -> None:
     slices = [below(k, e) for k, e in (("p1/dicom/1", 1), ("p2/a/1", 2), ("p2/b/c/1", 3))]
     expected = None if exam is None else (f"patient {exam}", f"patient {exam} exam {exam}")
-    assert nearest_exam(folder, homes_of(slices), climb=climb) == expected
+    homes = homes_of((item.key, item.patient, item.exam) for item in slices)
+    assert nearest_exam(folder, homes, climb=climb) == expected
 
 
 def test_a_label_without_its_object_is_missing() -> None:

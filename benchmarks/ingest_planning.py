@@ -1,0 +1,108 @@
+"""How long does it take to plan an ingest of a million objects, and in how much memory?
+
+A synthetic listing, behind a file system of its own, goes the way of any object store's: listed,
+hashed and compared with the ledger, which is what `--dry-run` shows. Then each object is placed,
+as if its header had been read, and all are divided into parts, named and packed for the workers.
+Prints the dry run's line, each step, and last one line of JSON.
+
+    python -m benchmarks.ingest_planning [--objects 1000000]
+"""
+
+import argparse
+import json
+import resource
+import tempfile
+import time
+from typing import Any
+
+import fsspec
+
+from ich_ray.config import CorpusConfig, Settings, StoreConfig
+from ich_ray.distributed.ingest import plan_of
+from ich_ray.distributed.ingest_passes import part_block
+from ich_ray.growth import growth_of
+from ich_ray.identity import PUBLIC_KEY, Pseudonyms
+from ich_ray.ingest_plan import first_by_key, parts_by_patient
+from ich_ray.storage.source import open_source
+
+SLICES_PER_EXAM = 35
+BYTES_PER_OBJECT = 525_000
+
+
+class SyntheticListing(fsspec.AbstractFileSystem):
+    """A bucket in the layout of RSNA 2019 that holds nothing but names."""
+
+    protocol = "synthetic"
+    num_objects = 0
+
+    def find(self, path: str, **_: Any) -> dict[str, dict[str, Any]]:
+        """Return every object, as s3fs would."""
+        names = (
+            f"{path}/ID_{number * 2654435761 % 2**36:09x}.dcm" for number in range(self.num_objects)
+        )
+        return {
+            name: {
+                "name": name,
+                "size": BYTES_PER_OBJECT,
+                "type": "file",
+                "ETag": f'"{hash(name):032x}"',
+            }
+            for name in names
+        }
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        """There are no labels beside the objects."""
+        raise FileNotFoundError(path)
+
+
+def main() -> None:
+    """Plan, and print what it took."""
+    parser = argparse.ArgumentParser(description="Plan an ingest of many objects.")
+    parser.add_argument("--objects", type=int, default=1_000_000)
+    SyntheticListing.num_objects = parser.parse_args().objects
+    fsspec.register_implementation("synthetic", SyntheticListing)
+    with tempfile.TemporaryDirectory() as store:
+        settings = Settings(
+            store=StoreConfig(root=store),
+            corpora={"c": CorpusConfig(layout="rsna", source="synthetic://rsna")},
+        )
+        started, cpu = time.monotonic(), time.process_time()
+
+        def told(step: str) -> None:
+            seconds, used = time.monotonic() - started, time.process_time() - cpu
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            print(f"{seconds:6.1f} s, {used:6.1f} CPU s, peak {peak:5.0f} MiB: {step}", flush=True)
+
+        source = open_source(settings, "c", Pseudonyms(PUBLIC_KEY))
+        told("listed and compared")
+        print(plan_of(settings, source).line())
+        told("dry run")
+        placed = [
+            source.placed(
+                item,
+                "slice",
+                f"patient {number // SLICES_PER_EXAM}",
+                f"exam {number // SLICES_PER_EXAM}",
+                item.key,
+            )
+            for number, item in enumerate(source.new)
+        ]
+        told("placed")
+        near = source.ledger.near(placed, changed=source.changed)
+        growth = growth_of(near, placed, changed=source.changed, here=set(source.names.values()))
+        first, _ = first_by_key(placed, known=growth.accepted)
+        parts = parts_by_patient(first, slices_per_part=source.config.slices_per_part)
+        told(f"divided into {len(parts)} parts")
+        packed = [part_block(source, objects, growth.parts) for objects in parts]
+        told(f"packed in {sum(block.nbytes for block in packed) / 1e6:.0f} MB")
+        found = {
+            "plan_objects": len(first),
+            "plan_1e6_seconds": round((time.monotonic() - started) * 1e6 / len(first), 1),
+            "plan_1e6_cpu_seconds": round((time.process_time() - cpu) * 1e6 / len(first), 1),
+            "plan_peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        }
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""What an ingest reads of a source that has grown: all that is new, and all that goes with it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import pyarrow as pa
+
+from ich_ray.distributed.session import configure_data
+from ich_ray.errors import Reason
+from ich_ray.growth import Growth, growth_of
+from ich_ray.ingest_plan import Entry, Planned, first_by_key, parts_by_patient
+from ich_ray.series import HeaderFacts
+from ich_ray.series_plan import Decision
+from ich_ray.storage import ledger
+from ich_ray.storage.objects import ListedObject
+from ich_ray.storage.part_writer import Finished, entry_of
+from ich_ray.storage.source import Source
+from ich_ray.storage.source_labels import Labels
+from ich_ray.storage.source_series import source_series_plan
+from ich_ray.storage.tables import Part
+
+
+@dataclass
+class Done:
+    """What an ingest has done so far; rows as columns, since there may be a million."""
+
+    rows: list[pa.Table]
+    """Of the ledger."""
+
+    dropped: frozenset[str] = frozenset()
+    """`source` of rows of the ledger that are about exams as they were."""
+
+    parts: list[Part] = field(default_factory=list)
+    replaced: frozenset[str] = frozenset()
+    """Names of parts of the corpus."""
+
+    unchanged: frozenset[str] = frozenset()
+    """`source` of objects that were read again, with others of their exam, or taken over."""
+
+    decisions: Sequence[Decision] = ()
+    series_anew: frozenset[str] = frozenset()
+    """Exams whose earlier decisions over series no longer hold."""
+
+    exams_anew: int = 0
+    """Exams of the corpus that are planned anew."""
+
+    slices: int = 0
+    """Read, not taken over."""
+
+    masks: int = 0
+    labelled: int = 0
+    duplicates: int = 0
+    """Of the new objects."""
+
+    def add(self, finished: Finished, read: Sequence[Entry]) -> None:
+        """Count a part, and keep its rows of the ledger; `read` are those of objects read now."""
+        self.rows.append(ledger.to_table(finished.entries))
+        self.labelled += finished.labelled
+        if finished.part is not None:
+            self.parts.append(finished.part)
+            self.slices += finished.part.rows - finished.kept_rows
+        self.masks += sum(e.role == "mask" and e.outcome == "accepted" for e in read)
+
+    def found(self) -> set[str]:
+        """Return the slices and the exams that the rows name."""
+        columns = [rows[name].drop_null() for rows in self.rows for name in ("slice", "exam")]
+        return {name for column in columns for name in column.to_pylist()}
+
+
+@dataclass
+class _Placed:
+    """Objects with their places."""
+
+    objects: list[Planned]
+    facts: dict[str, HeaderFacts]
+    """Of the slices among them that were placed by their headers."""
+
+    refused: list[Entry]
+
+
+def read_new(source: Source, labels: Labels, done: Done, tell: Callable[[str], None]) -> None:
+    """Read what is new in a source and all that goes with it, and write the parts.
+
+    Args:
+        source: Compared with its ledger.
+        labels: Of the source.
+        done: Receives what was done.
+        tell: Receives a sentence now and then.
+    """
+    # Here and not above: it loads Ray, which a run without anything new does not need.
+    from ich_ray.distributed.ingest_passes import write_parts
+
+    configure_data()
+    new = _placed(source, source.new, tell)
+    beside, without = source.placed_beside([*source.new, *source.homeless()], new.objects)
+    new.objects += beside
+    again = {source.names[item.key] for item in source.new}
+    new.refused += [entry for entry in without if entry.source in again]
+    near = source.ledger.near(new.objects, changed=source.changed)
+    here = set(source.names.values())
+    growth = growth_of(near, new.objects, changed=source.changed, here=here)
+    old_objects = source.objects(growth.again)
+    old = _placed(source, old_objects, tell)
+    beside, without = source.placed_beside(old_objects, new.objects)
+    first, duplicates = first_by_key([*new.objects, *old.objects, *beside], known=growth.accepted)
+    gone = {row.exam for row in growth.kept if row.role == "slice"} & growth.exams
+    done.series_anew = growth.exams - gone
+    plan = source_series_plan(
+        source,
+        first,
+        new.facts | old.facts,
+        annotated=labels.truths,
+        anew=done.series_anew,
+    )
+    done.decisions = plan.decisions
+    kept, superseded = _kept(source, growth, plan.kept)
+    done.replaced = growth.parts
+    done.unchanged = frozenset(row.source for row in (*growth.again, *growth.kept))
+    done.dropped = frozenset(
+        row.source for row in near if row.exam in growth.exams and row.reason == Reason.MISSING
+    )
+    done.exams_anew = len({row.exam for row in growth.again})
+    done.duplicates = sum(item.source not in done.unchanged for item in duplicates)
+    refused = [*new.refused, *old.refused, *without]
+    refused += [entry_of(item, reason) for item, reason in plan.refused]
+    refused += [replace(entry_of(i), outcome="duplicate") for i in (*duplicates, *superseded)]
+    done.rows.append(ledger.to_table(refused))
+    planned = [labels.on(item) for item in plan.kept]
+    parts = parts_by_patient([*planned, *kept], slices_per_part=source.config.slices_per_part)
+    taken_over = {item.source for item in kept}
+    for part in write_parts(source, parts, tell, replaces=growth.parts):
+        done.add(part, [entry for entry in part.entries if entry.source not in taken_over])
+
+
+def _placed(source: Source, items: Sequence[ListedObject], tell: Callable[[str], None]) -> _Placed:
+    """Place objects by their keys or headers."""
+    from ich_ray.distributed.ingest_passes import read_headers
+
+    by_key = list(source.placed_by_key(items))
+    unplaced = [item for item in items if source.role(item) == "object"]
+    if not unplaced:
+        return _Placed(by_key, {}, [])
+    by_header, facts, refused = read_headers(source, unplaced, tell)
+    return _Placed(by_key + by_header, facts, refused)
+
+
+def _kept(
+    source: Source, growth: Growth, planned: Sequence[Planned]
+) -> tuple[list[Planned], list[Planned]]:
+    """Return what is taken over, and what is gone and stands now under another key."""
+    there = {(item.role, item.slice) for item in planned}
+    kept: list[Planned] = []
+    superseded: list[Planned] = []
+    for item in source.kept(growth.kept, growth.exams):
+        again = item.gone and (item.role, item.slice) in there
+        (superseded if again else kept).append(item)
+    return kept, superseded
