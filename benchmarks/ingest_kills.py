@@ -33,6 +33,7 @@ from ich_ray.storage import ledger
 from ich_ray.storage.corpus import SCHEMA, open_corpus
 from ich_ray.storage.objects import Store
 from ich_ray.storage.phantom_dicom import dicom_objects
+from ich_ray.storage.series_table import read_series
 from ich_ray.storage.tables import read_rows
 
 EXAMS, EXAMS_BEFORE, SLICES = 8, 4, 12
@@ -138,12 +139,13 @@ def files_of(store: Path) -> set[str]:
 
 
 def content(store: Store) -> list[str]:
-    """Return a hash of every row of the slices, pixels included, and every row of the ledger."""
+    """Return a hash of every row of the slices, pixels included, of the series and the ledger."""
     corpus = open_corpus(store, "c")
     rows = read_rows(store, corpus.table, SCHEMA.names).to_pylist()
     assert len(rows) == corpus.num_rows, "the log counts other rows than the files hold"
-    entries = ledger.open_ledger(store, "c").rows.to_pylist()
-    return sorted(hashlib.sha256(repr(row).encode()).hexdigest() for row in [*rows, *entries])
+    rows += ledger.open_ledger(store, "c").rows.to_pylist()
+    rows += read_series(store, "c")
+    return sorted(hashlib.sha256(repr(row).encode()).hexdigest() for row in rows)
 
 
 def _kill(

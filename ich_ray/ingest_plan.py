@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 from ich_ray.identity import content_hash
@@ -15,6 +16,10 @@ class Truth:
 
     label: bool | None = None
     subtypes: Subtypes | None = None
+
+
+_NO_SLICES: Mapping[str, Truth] = MappingProxyType({})
+"""Shared: there may be a million objects."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,14 +40,14 @@ class Planned:
     series: str = ""
     """Empty where the key alone places the object: such layouts hold one series an exam."""
 
-    truth: Truth = field(default_factory=Truth)
-    exam_truth: Truth = field(default_factory=Truth)
+    truth: Truth = Truth()
+    exam_truth: Truth = Truth()
     """What is said of the exam as a whole."""
 
     num_slices: int = 1
     """Of a volume, about."""
 
-    slices: Mapping[str, Truth] = field(default_factory=dict)
+    slices: Mapping[str, Truth] = field(default_factory=lambda: _NO_SLICES)
     """Of a volume: the slices that the labels name, and what they say of each."""
 
     kept_in: str = ""

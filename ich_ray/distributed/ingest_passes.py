@@ -3,16 +3,16 @@
 import json
 import warnings
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import ray
 from ray.util.annotations import RayDeprecationWarning
 
 from ich_ray.errors import ConfigError, InvalidExam, Reason, SurroundingsError
-from ich_ray.ingest_plan import Entry, Planned, Truth, part_name
+from ich_ray.ingest_plan import Entry, Planned, Subtypes, Truth, part_name
 from ich_ray.series import HeaderFacts
 from ich_ray.storage import corpus
 from ich_ray.storage.corpora.layout import LabelsExams, Place
@@ -139,7 +139,7 @@ def part_block(source: Source, objects: Sequence[Planned], replaces: Collection[
         average_to_mm=source.config.average_to_mm,
         replaces=replaces,
     )
-    text = json.dumps(objects, default=_fields, separators=(",", ":"))
+    text = json.dumps([_told(item) for item in objects], separators=(",", ":"))
     packed = zlib.compress(text.encode(), level=1)
     return pa.Table.from_pylist([{"name": name, "objects": packed}], schema=_PART)
 
@@ -170,19 +170,34 @@ def _written(batch: pa.Table, *, writer: PartWriter) -> pa.Table:
     return pa.table({"finished": [item.to_json() for item in finished]})
 
 
-def _fields(item: Planned | Truth) -> dict[str, Any]:
-    return {name: getattr(item, name) for name in item.__slots__}
+_PLAIN = ("key", "url", "source", "etag", "size", "role", "patient", "exam", "slice", "series")
+_MORE = ("num_slices", "kept_in", "gone")
+_TRUTHS = ("truth", "exam_truth")
+_UNTOLD = Truth()
 
 
-def _planned_from(tree: dict[str, Any]) -> Planned:
-    truths = {name: _truth_from(tree[name]) for name in ("truth", "exam_truth")}
-    slices = {name: _truth_from(truth) for name, truth in tree["slices"].items()}
-    return Planned(**{**tree, **truths, "slices": slices})
+def _told(item: Planned) -> dict[str, Any]:
+    """Return an object as JSON can say it, without what is as by default: there are a million."""
+    told = {name: getattr(item, name) for name in _PLAIN}
+    told |= {name: value for name in _MORE if (value := getattr(item, name)) not in (1, "", False)}
+    for name in _TRUTHS:
+        truth = getattr(item, name)
+        if truth != _UNTOLD:
+            told[name] = truth.label, truth.subtypes
+    if item.slices:
+        told["slices"] = {name: (t.label, t.subtypes) for name, t in item.slices.items()}
+    return told
 
 
-def _truth_from(tree: Mapping[str, Any]) -> Truth:
-    subtypes = tree["subtypes"]
-    return Truth(tree["label"], None if subtypes is None else tuple(subtypes))
+def _planned_from(told: dict[str, Any]) -> Planned:
+    told |= {name: _truth_from(*told[name]) for name in _TRUTHS if name in told}
+    slices = {name: _truth_from(*truth) for name, truth in told.get("slices", {}).items()}
+    return Planned(**{**told, "slices": slices})
+
+
+def _truth_from(label: bool | None, subtypes: Subtypes | None) -> Truth:  # noqa: FBT001
+    # JSON has lists alone.
+    return Truth(label, None if subtypes is None else cast(Subtypes, tuple(subtypes)))
 
 
 def _mapped(

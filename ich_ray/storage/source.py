@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from ich_ray.config import CorpusConfig, Settings
@@ -206,11 +207,10 @@ class Source:
             etag=item.etag,
             size=item.size,
             role=role,
-            # One string for all slices of an exam: there may be a million objects.
-            patient=sys.intern(self.pseudonyms.of(place.patient)),
-            exam=sys.intern(self.pseudonyms.of(place.exam)),
+            patient=_shared(self.pseudonyms, place.patient),
+            exam=_shared(self.pseudonyms, place.exam),
             slice=self.pseudonyms.of(place.slice),
-            series=sys.intern(self.pseudonyms.of(place.series)) if place.series else "",
+            series=_shared(self.pseudonyms, place.series) if place.series else "",
             num_slices=slices_about(item.key, item.size),
         )
 
@@ -224,6 +224,12 @@ class Source:
             outcome="accepted" if reason is None else "rejected",
             reason=None if reason is None else reason.value,
         )
+
+
+@lru_cache(maxsize=1024)
+def _shared(pseudonyms: Pseudonyms, identifier: str) -> str:
+    """Return one string for all slices of an exam: there may be a million objects."""
+    return sys.intern(pseudonyms.of(identifier))
 
 
 def open_source(settings: Settings, name: str, pseudonyms: Pseudonyms) -> Source:

@@ -7,7 +7,6 @@ zip archive, with or without a path into it.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import numpy as np
 from jaxtyping import UInt8
@@ -38,7 +37,7 @@ class Rsna:
 
     def role(self, key: str) -> Role:
         """Slices are named `ID_*.dcm`."""
-        name = PurePosixPath(key).name
+        name = key.rpartition("/")[2]
         if name.startswith("ID_") and name.endswith(".dcm"):
             return "object"
         return "labels" if key in self.label_files() else "unknown"
