@@ -57,6 +57,9 @@ SCHEMA = pa.schema(
 """`index` is the order in the exam; `previous` and `next` are the physical neighbours, null where
 there is none, and `neighbours` counts them."""
 
+_MOST_BYTES = 2**28
+"""Of pixels in one piece of a column."""
+
 _PIXELS = {"pixels", "codec", "checksum"}
 _TRUTH = {"label", "subtypes", "exam_label", "exam_subtypes", "mask", "mask_codec"}
 _INDEX = [
@@ -157,10 +160,16 @@ def to_table(
         exams: Each with at least one slice, of any order.
         origins: Slice key -> (source, etag) of the object that it came from.
     """
+    items: list[Slice] = []
     rows: list[dict[str, Any]] = []
     for exam in exams:
-        rows.extend(_exam_rows(exam, origins or {}))
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
+        for item, row in _exam_rows(exam, origins or {}):
+            items.append(item)
+            rows.append(row)
+    chunks = [_encoded(*piece) for piece in _pieces(items, rows)]
+    place = SCHEMA.get_field_index("pixels")
+    table = pa.Table.from_pylist(rows, schema=SCHEMA.remove(place))
+    return table.add_column(place, SCHEMA.field(place), pa.chunked_array(chunks, pa.binary()))
 
 
 def read_exams(
@@ -212,9 +221,33 @@ def hounsfield(item: Slice) -> Float32[np.ndarray, "rows columns"]:
     return hu
 
 
+def _pieces(
+    items: Sequence[Slice], rows: Sequence[dict[str, Any]]
+) -> Iterator[tuple[Sequence[Slice], Sequence[dict[str, Any]]]]:
+    """Divide slices so that the offsets of each piece's pixels fit 32 bits."""
+    start, size = 0, 0
+    for i, item in enumerate(items):
+        size += item.stored.nbytes
+        if i > start and size > _MOST_BYTES:
+            yield items[start:i], rows[start:i]
+            start, size = i, item.stored.nbytes
+    yield items[start:], rows[start:]
+
+
+def _encoded(items: Sequence[Slice], rows: Sequence[dict[str, Any]]) -> pa.BinaryArray:
+    """Encode pixels, each slice's once into its place; complete the rows."""
+    ends = np.cumsum([0, *(item.stored.nbytes for item in items)], dtype=np.int32)
+    data = np.empty(int(ends[-1]), np.uint8)
+    for item, row, start, end in zip(items, rows, ends, ends[1:], strict=False):
+        row["codec"] = slice_codec.encode_into(item.stored, data[start:end])
+        row["checksum"] = slice_codec.checksum(data[start:end])
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(data)]
+    return pa.Array.from_buffers(pa.binary(), len(items), buffers)
+
+
 def _exam_rows(
     exam: Sequence[Slice], origins: Mapping[str, tuple[str, str]]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[tuple[Slice, dict[str, Any]]]:
     index = 0
     by_series = sorted(exam, key=lambda item: (item.series, item.key))
     for _, members in groupby(by_series, key=lambda item: item.series):
@@ -222,17 +255,17 @@ def _exam_rows(
         series = [series[i] for i in volume.order([s.geometry.position_mm for s in series])]
         near = volume.neighbours([s.geometry.position_mm for s in series])
         for item, (previous, following) in zip(series, near, strict=True):
-            yield _row(item, origins.get(item.key, ("", ""))) | {
+            row = _row(item, origins.get(item.key, ("", ""))) | {
                 "index": index,
                 "previous": None if previous is None else series[previous].key,
                 "next": None if following is None else series[following].key,
                 "neighbours": (previous is not None) + (following is not None),
             }
+            yield item, row
             index += 1
 
 
 def _row(item: Slice, origin: tuple[str, str]) -> dict[str, Any]:
-    codec, pixels = slice_codec.encode(item.stored)
     rows, columns = item.stored.shape
     return {
         "exam": item.exam,
@@ -245,9 +278,6 @@ def _row(item: Slice, origin: tuple[str, str]) -> dict[str, Any]:
         "tilt_deg": item.geometry.tilt_deg,
         "rows": rows,
         "columns": columns,
-        "pixels": pixels,
-        "codec": codec,
-        "checksum": slice_codec.checksum(pixels),
         "slope": item.slope,
         "intercept": item.intercept,
         "kind": item.kind,

@@ -16,6 +16,7 @@ from ich_ray.exam import Slice
 from ich_ray.identity import Pseudonyms
 from ich_ray.ingest_plan import Entry, Planned, Truth
 from ich_ray.storage import corpus, dicom
+from ich_ray.storage.allocation import keep_freed_memory
 from ich_ray.storage.corpora.layout import Layout, with_truth
 from ich_ray.storage.kept_rows import kept_groups, with_kept
 from ich_ray.storage.objects import Store, is_local, join
@@ -132,6 +133,7 @@ class PartWriter:
 
         The part's file comes first and the record of it last: a record names a whole file.
         """
+        keep_freed_memory()
         record_url = finished_url(self.store, self.corpus, name)
         finished = read_finished(self.store, self.corpus, name)
         # A part with rejected objects is read again: what refused them may have been repaired.

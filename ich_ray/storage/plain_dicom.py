@@ -7,7 +7,7 @@ converted as pydicom would. Whatever else there is raises `Unsure`, and pydicom 
 """
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import dicomsdl
@@ -96,16 +96,8 @@ class PlainDataset:
         found = self._element(tag)
         if found is None:
             return None
-        vr, value = found
-        if vr in _TEXT:
-            return _listed([self._text(part) for part in _parts(value)])
-        if vr == "DS":
-            return _listed([float(_matched(_NUMBER, part)) for part in _parts(value)])
-        if vr == "IS":
-            return _listed([int(_matched(_WHOLE, part)) for part in _parts(value)])
-        if vr in ("US", "SS") and len(value) == 2:
-            return int.from_bytes(value, "little", signed=vr == "SS")
-        raise Unsure
+        values = _converted(*found, self._encoding)
+        return values[0] if len(values) == 1 else list(values)
 
     def check_rest(self, data: bytes) -> None:
         """Check that the pixels are the rest of the object, whatever they hold.
@@ -188,18 +180,34 @@ class PlainDataset:
             return None
         raise Unsure
 
-    def _text(self, value: bytes) -> str:
-        if _ASCII.fullmatch(value):
-            return value.decode("ascii")
-        if self._encoding is None:
-            raise Unsure
-        try:
-            text = value.decode(self._encoding)
-        except UnicodeDecodeError:
-            raise Unsure from None
-        if not _PRINTABLE.fullmatch(text):
-            raise Unsure
-        return text
+
+# The slices of an exam agree in most elements.
+@lru_cache(maxsize=1024)
+def _converted(vr: str, value: bytes, encoding: str | None) -> tuple[Any, ...]:
+    """Return the values of an element, as pydicom would."""
+    if vr in _TEXT:
+        return tuple(_text(part, encoding) for part in _parts(value))
+    if vr == "DS":
+        return tuple(float(_matched(_NUMBER, part)) for part in _parts(value))
+    if vr == "IS":
+        return tuple(int(_matched(_WHOLE, part)) for part in _parts(value))
+    if vr in ("US", "SS") and len(value) == 2:
+        return (int.from_bytes(value, "little", signed=vr == "SS"),)
+    raise Unsure
+
+
+def _text(value: bytes, encoding: str | None) -> str:
+    if _ASCII.fullmatch(value):
+        return value.decode("ascii")
+    if encoding is None:
+        raise Unsure
+    try:
+        text = value.decode(encoding)
+    except UnicodeDecodeError:
+        raise Unsure from None
+    if not _PRINTABLE.fullmatch(text):
+        raise Unsure
+    return text
 
 
 def _parts(value: bytes) -> list[bytes]:
@@ -208,10 +216,6 @@ def _parts(value: bytes) -> list[bytes]:
     if any(part.endswith(b" ") for part in parts):
         raise Unsure
     return parts
-
-
-def _listed(values: list[Any]) -> Any:
-    return values[0] if len(values) == 1 else values
 
 
 def _matched(form: re.Pattern[bytes], value: bytes) -> bytes:

@@ -7,10 +7,11 @@ makes of the raw values, and faster to decode than any image codec that packs it
 (benchmarks/pixel_codecs.py).
 """
 
-import zlib
+from threading import local
 from typing import Any
 
 import numpy as np
+from isal import isal_zlib
 from jaxtyping import Integer, UInt8
 
 from ich_ray.errors import ConfigError
@@ -32,12 +33,29 @@ def encode(stored: Integer[np.ndarray, "rows columns"]) -> tuple[str, bytes]:
     Raises:
         TypeError: The values are neither int16, uint16 nor uint8.
     """
+    data = np.empty(stored.nbytes, np.uint8)
+    return encode_into(stored, data), data.tobytes()
+
+
+def encode_into(
+    stored: Integer[np.ndarray, "rows columns"], data: UInt8[np.ndarray, " bytes"]
+) -> str:
+    """Encode stored values into `data`, as many bytes as they have, and return the codec's name.
+
+    Raises:
+        TypeError: The values are neither int16, uint16 nor uint8.
+    """
     codec = _CODEC_OF.get(stored.dtype.newbyteorder("<"))
     if codec is None:
         raise TypeError(f"slices are int16, uint16 or uint8; got {stored.dtype}")
     little = np.ascontiguousarray(stored, _CODECS[codec])
     values = little.view(np.dtype(f"<u{stored.dtype.itemsize}"))
-    return codec, _planes(_differences(values))
+    differences = _differences(values, *_scratch(values.shape, values.dtype))
+    if values.dtype.itemsize == 1:
+        data[:] = differences.reshape(-1)
+    else:
+        _planes(differences, data.reshape(2, *values.shape))
+    return codec
 
 
 def decode(codec: str, data: bytes, rows: int, columns: int) -> Integer[np.ndarray, "rows columns"]:
@@ -78,33 +96,53 @@ def encode_mask(mask: UInt8[np.ndarray, "rows columns"]) -> bytes:
     return np.ascontiguousarray(mask).tobytes()
 
 
-def checksum(data: bytes) -> int:
+def checksum(data: bytes | UInt8[np.ndarray, " bytes"]) -> int:
     """Return the CRC-32 of encoded bytes."""
-    return zlib.crc32(data)
+    return isal_zlib.crc32(data)
+
+
+_own = local()
+
+
+def _scratch(
+    shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> tuple[Integer[np.ndarray, "rows columns"], Integer[np.ndarray, "rows columns"]]:
+    """Return two arrays of this thread's, of any content: new memory costs as much as the work."""
+    found = getattr(_own, "scratch", None)
+    if found is None or found[0].shape != shape or found[0].dtype != dtype:
+        found = _own.scratch = np.empty(shape, dtype), np.empty(shape, dtype)
+    first, second = found
+    return first, second
 
 
 def _differences(
     values: Integer[np.ndarray, "rows columns"],
+    down: Integer[np.ndarray, "rows columns"],
+    both: Integer[np.ndarray, "rows columns"],
 ) -> Integer[np.ndarray, "rows columns"]:
-    """Return each column less the one before, of each row less the one above, modulo the width."""
-    down = values.copy()
+    """Return each column less the one before, of each row less the one above, modulo the width.
+
+    Args:
+        values: Unsigned.
+        down: Scratch.
+        both: Becomes the result.
+    """
+    down[:1] = values[:1]
     np.subtract(values[1:], values[:-1], out=down[1:])
-    both = down.copy()
+    both[:, :1] = down[:, :1]
     np.subtract(down[:, 1:], down[:, :-1], out=both[:, 1:])
     return both
 
 
-def _planes(values: Integer[np.ndarray, "rows columns"]) -> bytes:
-    """Return the low bytes, then the high ones: value = signed low + 256 * high, modulo 2^16.
+def _planes(
+    values: Integer[np.ndarray, "rows columns"], planes: UInt8[np.ndarray, "2 rows columns"]
+) -> None:
+    """Fill in the low bytes, then the high ones: value = signed low + 256 * high, modulo 2^16.
 
     `values` is used up.
     """
-    if values.dtype.itemsize == 1:
-        return values.tobytes()
-    planes = np.empty((2, *values.shape), np.uint8)
     np.copyto(planes[0], values, casting="unsafe")
     # Low bytes count from -128: a small negative difference has a high byte of 0 as well.
     values += np.uint16(128)
     values >>= 8
     np.copyto(planes[1], values, casting="unsafe")
-    return planes.tobytes()

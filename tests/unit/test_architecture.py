@@ -15,7 +15,8 @@ MAY_IMPORT = {  # beyond the standard library and its own floor
     "ich_ray": CORE,
     "ich_ray.storage": CORE
     | STORES
-    | {"pydicom", "dicomsdl", "highdicom", "nibabel", "PIL", "safetensors"}
+    | {"pydicom", "dicomsdl", "highdicom", "isal", "nibabel", "PIL"}
+    | {"safetensors"}
     | {"ich_ray"},
     "ich_ray.learning": CORE | {"torch", "ich_ray"},
     "ich_ray.reporting": CORE | {"matplotlib", "jinja2", "ich_ray"},
