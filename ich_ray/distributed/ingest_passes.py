@@ -21,7 +21,7 @@ from ich_ray.storage.objects import ListedObject
 from ich_ray.storage.part_writer import Finished, PartWriter
 from ich_ray.storage.source import Source
 
-HEADERS_PER_BLOCK = 200
+HEADERS_PER_BLOCK = 1000
 BYTES_PER_SLICE = 1_500_000
 """Memory that a worker needs for each slice of a part, at most (512 x 512, 16 bits)."""
 

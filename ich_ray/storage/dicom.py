@@ -34,7 +34,7 @@ Reader = Literal["dicomsdl", "pydicom"]
 READER: ContextVar[Reader] = ContextVar("READER", default="dicomsdl")
 """Who reads ordinary objects; pydicom reads all others either way, and gives the same slices."""
 
-HEADER_BYTES = 64 * 1024
+HEADER_BYTES = 16 * 1024
 """Enough for the header of nearly every CT slice; `read_header` says when it is not."""
 
 _CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"

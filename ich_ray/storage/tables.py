@@ -1,7 +1,6 @@
 """Tables: Parquet parts committed to a Delta log; one commit is one version, whole or absent."""
 
 import contextlib
-import io
 import json
 import random
 import re
@@ -98,22 +97,22 @@ def write_groups(
     store: Store, table_url: str, name: str, schema: pa.Schema, groups: Iterable[pa.Table]
 ) -> Part:
     """Write one Parquet file from its row groups, of which one at a time is held."""
-    buffer = io.BytesIO()
-    rows = 0
-    with pq.ParquetWriter(
-        buffer,
-        schema,
-        compression="zstd",
-        compression_level=1,
-        use_dictionary=False,
-        write_statistics=[field.name for field in schema if _is_scalar(field.type)],
-    ) as writer:
-        for group in groups:
-            writer.write_table(group, row_group_size=max(group.num_rows, 1))
-            rows += group.num_rows
     path = part_path(name)
-    store.write_bytes(join(table_url, path), buffer.getvalue())
-    return Part(path, buffer.tell(), rows)
+    rows = 0
+    with store.create(join(table_url, path)) as stream:
+        with pq.ParquetWriter(
+            stream,
+            schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=False,
+            write_statistics=[field.name for field in schema if _is_scalar(field.type)],
+        ) as writer:
+            for group in groups:
+                writer.write_table(group, row_group_size=max(group.num_rows, 1))
+                rows += group.num_rows
+        size = stream.tell()
+    return Part(path, size, rows)
 
 
 def commit(  # noqa: PLR0913  (a table, its schema, and what the one commit carries)
