@@ -15,14 +15,12 @@ from ich_ray.exam import Slice
 from ich_ray.storage import nifti_volume
 from ich_ray.storage.guarded import Answer, guarded
 from ich_ray.storage.nifti_volume import GZIP, MAX_BYTES, Volume
+from ich_ray.volume import OFF_GRID
 
 LARGEST_TIME_FACTOR = 6.0
 """Of a volume of `MAX_BYTES`; smaller ones in proportion. 400 slices of 512 x 512 in 64 bits, whose
 file goes from left to right, so that each slice is gathered from all of it, took 6 s on an idle
 core: too close to the 10 s of one object. By their size they have 49 s."""
-
-_OFF_GRID = 0.25
-"""Largest distance between a mask's voxels and the slice's pixels, in voxels."""
 
 
 def read_image(data: bytes) -> Volume:
@@ -103,5 +101,5 @@ def _plane_number(
     found = (to_index @ places.T)[:3].T
     number = round(float(found[0, 2]))
     expected = np.column_stack([pixels, np.full(3, number)])
-    fits = bool((np.abs(found - expected) <= _OFF_GRID).all()) and 0 <= number < shape[0]
+    fits = bool((np.abs(found - expected) <= OFF_GRID).all()) and 0 <= number < shape[0]
     return number if fits else None

@@ -85,4 +85,4 @@ class Folder:
         if is_volume(key):
             mask = nifti.read_mask(data, codes=mask_codes(self.config))
             return nifti.masks_on(mask, slices)
-        return dicom.read_masks(data, pseudonyms)
+        return dicom.read_masks(data, pseudonyms, slices)
