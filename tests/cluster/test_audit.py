@@ -390,6 +390,47 @@ def test_what_a_worker_refuses_is_said_in_one_sentence(store: Store) -> None:
     assert line.endswith("read it with the version that wrote it")
 
 
+def test_a_ray_that_does_not_start_is_the_fault_of_its_surroundings(
+    store: Store, tmp_path: Path
+) -> None:
+    write_corpus(store, "a", [phantom_exam(0)])
+    # No socket has so long a name.
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    done = by_command(store, RAY_TMPDIR=str(folder))
+    assert (done.returncode, done.stdout) == (5, "")
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ich-ray: Ray did not start on this machine (")
+    assert last.endswith("then run the same command again")
+
+
+def test_settings_that_ray_refuses_are_named(store: Store) -> None:
+    write_corpus(store, "a", [phantom_exam(0)])
+    done = by_command(store, "cluster.object_store_mb=1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "cluster.object_store_mb=1: " in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        # Ray 2.60's own words and class, 30 s after the death of its raylet.
+        ("Exception('The current node timed out during startup.')", 5),
+        ("TypeError('a bug')", 1),
+        ("KeyError('a bug')", 1),
+    ],
+)
+def test_only_what_ray_raises_of_its_start_is_no_bug(store: Store, raised: str, code: int) -> None:
+    write_corpus(store, "a", [phantom_exam(0)])
+    before = f"import ray\ndef init(**_): raise {raised}\nray.init = init"
+    done = by_command(store, before=before)
+    assert done.returncode == code
+    assert ("Traceback" in done.stderr) == (code == 1)
+    assert ("timed out during startup.); let it have" in done.stderr) == (code == 5)
+
+
 def test_a_corpus_that_is_not_there_is_named(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
