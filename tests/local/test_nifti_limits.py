@@ -77,27 +77,30 @@ HOSTILE: dict[str, tuple[bytes, Reason, Reason]] = {
 }
 
 
+def planned_file(path: Path, role: Literal["slice", "mask"], content: bytes | None) -> Planned:
+    """An object of the one exam; without content the file is there already."""
+    if content is not None:
+        path.write_bytes(content)
+    return Planned(
+        key=path.name,
+        url=str(path),
+        source=NAMES.of(path.name),
+        etag="",
+        size=path.stat().st_size,
+        role=role,
+        patient="p",
+        exam="e",
+        slice=path.name,
+        truth=Truth(),
+    )
+
+
 def reason_in_ledger(folder: Path, role: Literal["slice", "mask"], data: bytes) -> str | None:
     """Read an exam whose image, or whose mask, is this; None stands for accepted."""
-    contents = {"slice": image_of(head()).to_bytes(), role: data}
-    planned = []
-    for kind, content in contents.items():
-        path = folder / {"slice": "7.nii", "mask": "7_mask.nii"}[kind]
-        path.write_bytes(content)
-        planned.append(
-            Planned(
-                key=path.name,
-                url=str(path),
-                source=NAMES.of(path.name),
-                etag="",
-                size=len(content),
-                role=kind,
-                patient="p",
-                exam="e",
-                slice=path.name,
-                truth=Truth(),
-            )
-        )
+    image = data if role == "slice" else image_of(head()).to_bytes()
+    planned = [planned_file(folder / "7.nii", "slice", image)]
+    if role == "mask":
+        planned.append(planned_file(folder / "7_mask.nii", "mask", data))
     exam = PartWriter(Store(str(folder)), "c", LAYOUT, NAMES).read_exam(planned)
     (entry,) = [entry for entry in exam.entries if entry.role == role]
     assert (entry.outcome == "accepted") == (entry.reason is None)
@@ -186,3 +189,18 @@ def test_a_guarded_process_gives_the_same_slices_and_masks_to_the_last_bit(
     assert np.array_equal(mask.values, guarded_mask.values)
     assert mask.affine.tobytes() == guarded_mask.affine.tobytes()
     assert set(mask.values.ravel().tolist()) == {0, 5}
+
+
+@pytest.mark.parametrize("role", ["slice", "mask"])
+def test_an_object_larger_than_any_volume_is_not_fetched(
+    tmp_path: Path, role: Literal["slice", "mask"]
+) -> None:
+    # A terabyte without a block on the disk: to read it would fail.
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(1 << 40)
+    planned = [planned_file(tmp_path / "7.nii", "slice", image_of(head()).to_bytes())]
+    planned = [] if role == "slice" else planned
+    planned.append(planned_file(large, role, None))
+    exam = PartWriter(Store(str(tmp_path)), "c", LAYOUT, NAMES).read_exam(planned)
+    assert [e.reason for e in exam.entries if e.role == role] == [Reason.TOO_LARGE]
