@@ -11,6 +11,15 @@ class IchRayError(Exception):
 
     exit_code = 1
 
+    def __init__(self, message: str) -> None:
+        """Keep the sentence for a person."""
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        """Return the sentence alone: Ray Data appends advice of its own to `args`."""
+        return self.message
+
 
 class ConfigError(IchRayError):
     """Settings or usage are wrong; raised before anything runs."""

@@ -80,6 +80,9 @@ class Geometry:
     plane: Plane | None = None
     """Known while a source is read; a corpus does not keep it."""
 
+    frame: str | None = None
+    """Pseudonym of the Frame of Reference UID (0020,0052), likewise."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Slice:

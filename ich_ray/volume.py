@@ -9,12 +9,16 @@ import numpy as np
 from jaxtyping import Float64
 
 from ich_ray.errors import InvalidExam, Reason
+from ich_ray.exam import Plane
 
 SAME_PLACE_MM = 0.01
 """Slices closer than this lie at the same place: copies, or another reconstruction."""
 
 LARGEST_STEP = 1.5
 """A step of more than this many steps around it is a gap, and what lies beyond no neighbour."""
+
+OFF_GRID = 0.25
+"""Pixels further apart than this, in pixels, are not the same."""
 
 STEPS_AROUND = 5
 """Steps on either side that say how far apart slices lie hereabouts."""
@@ -82,6 +86,34 @@ def tilt_of(normal: Float64[np.ndarray, " axis"]) -> float:
     0.0
     """
     return float(np.degrees(np.arccos(min(1.0, abs(float(normal[2]))))))
+
+
+def same_pixels(a: Plane, b: Plane, shape: tuple[int, int]) -> bool:
+    """Tell whether the pixels of one plane lie on those of another.
+
+    Args:
+        a: A plane, whose pixels are the measure.
+        b: Another.
+        shape: (rows, columns) of both.
+
+    >>> across = Plane.of([0.0, 0.0, 5.0], [1.0, 0.0, 0.0, 0.0, 1.0, 0.0], [0.5, 0.5])
+    >>> other = Plane.of([0.0, 0.1, 5.0], [1.0, 0.0, 0.0, 0.0, 1.0, 0.0], [0.5, 0.5])
+    >>> same_pixels(across, across, (512, 512)), same_pixels(across, other, (512, 512))
+    (True, True)
+    >>> wider = Plane.of([0.0, 0.0, 5.0], [1.0, 0.0, 0.0, 0.0, 1.0, 0.0], [0.501, 0.501])
+    >>> same_pixels(across, wider, (512, 512))
+    False
+    """
+    rows, columns = shape
+    # The planes are affine: what holds at three corners holds at all pixels between them.
+    corners = np.array([(1, 0, 0), (1, columns - 1, 0), (1, 0, rows - 1)], np.float64)
+    # Hostile headers hold any numbers; NaN and infinity fail the comparison.
+    with np.errstate(all="ignore"):
+        a_mm, b_mm = (
+            corners @ np.array([p.corner_mm, p.column_step_mm, p.row_step_mm]) for p in (a, b)
+        )
+        pixel_mm = min(np.linalg.norm(a.column_step_mm), np.linalg.norm(a.row_step_mm))
+        return bool((np.linalg.norm(a_mm - b_mm, axis=1) <= OFF_GRID * pixel_mm).all())
 
 
 def order(positions_mm: Sequence[float | None]) -> list[int]:

@@ -270,6 +270,9 @@ def configure_data() -> None:
     context.issue_detectors_config.detectors = []
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    # Both log, with its traceback, an error that they raise as well, and our sentence drowns in it.
+    for name in ("_internal.execution.streaming_executor_state", "exceptions"):
+        logging.getLogger(f"ray.data.{name}").setLevel(logging.CRITICAL)
 
 
 def _start(config: ClusterConfig) -> None:
@@ -295,7 +298,29 @@ def _start(config: ClusterConfig) -> None:
             configure_logging=False,
             **(here if own else {}),
         )
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-        raise SurroundingsError(
-            f"cannot join the Ray cluster at cluster.address={config.address}: {error}"
+    except ValueError as error:
+        raise ConfigError(
+            f"Ray refuses cluster.address={config.address}, cluster.num_cpus={config.num_cpus}, "
+            f"cluster.object_store_mb={config.object_store_mb}: {_first_line(error)}"
         ) from error
+    except Exception as error:
+        # Of a node that does not come up in time Ray 2.60 raises Exception itself, whose subclasses
+        # may be bugs. OSError: no connection, no time, no room for sockets and logs.
+        surroundings = (OSError, RuntimeError, ray.exceptions.RayError)
+        if type(error) is not Exception and not isinstance(error, surroundings):
+            raise
+        what, do = (
+            ("Ray did not start on this machine", "let it have CPU, memory and temporary space")
+            if own
+            else (
+                f"cannot join the Ray cluster at cluster.address={config.address}",
+                "check that it runs and that this machine reaches it",
+            )
+        )
+        raise SurroundingsError(
+            f"{what} ({_first_line(error)}); {do}, then run the same command again"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

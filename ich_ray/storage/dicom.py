@@ -6,11 +6,10 @@ of the ledger. Reasons and messages name tags, never their values: values name p
 
 import contextlib
 import io
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pydicom
@@ -19,12 +18,13 @@ from pydicom.dataset import FileDataset
 from pydicom.filereader import read_partial
 from pydicom.tag import BaseTag
 
-from ich_ray import hounsfield, volume
+from ich_ray import hounsfield
 from ich_ray.errors import InvalidExam, Reason
-from ich_ray.exam import Geometry, Plane, Slice
+from ich_ray.exam import Slice
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
 from ich_ray.series import HeaderFacts
 from ich_ray.storage.decoding import Unsure, decoding
+from ich_ray.storage.dicom_geometry import check_place, geometry_of, text_of, values_of
 from ich_ray.storage.dicom_pixels import PIXEL_DATA, RecordedTags, Tags, pixels_of, repaired
 from ich_ray.storage.guarded import Answer, guarded
 from ich_ray.storage.header_facts import header_facts
@@ -122,17 +122,27 @@ def read_slice(data: bytes, pseudonyms: Pseudonyms) -> Slice:
     return _slice(tags, lambda: stored, pseudonyms)
 
 
-def read_masks(data: bytes, pseudonyms: Pseudonyms) -> dict[str, UInt8[np.ndarray, "rows columns"]]:
+def read_masks(
+    data: bytes, pseudonyms: Pseudonyms, slices: Mapping[str, Slice] | None = None
+) -> dict[str, UInt8[np.ndarray, "rows columns"]]:
     """Return the masks of a segmentation by the pseudonym of the slice that each lies on.
 
     A pixel holds the subtype code (see `exam.HEMORRHAGE_TYPES`) of the segment whose label or
     description names one, else 1; where segments overlap, the first segment's.
 
+    Args:
+        data: The object.
+        pseudonyms: Of its identifiers.
+        slices: Of its exam, by key: those that it names must be where it says.
+
     Raises:
-        InvalidExam: The object cannot be read, or names no slices.
+        InvalidExam: The object cannot be read, names no slices, or lies elsewhere in the patient.
     """
-    slices, (masks,) = guarded("ich_ray.storage.dicom_masks:decode_masks", data)
-    return {pseudonyms.of(uid): mask for uid, mask in zip(slices, masks, strict=True)}
+    found, (masks,) = guarded("ich_ray.storage.dicom_masks:decode_masks", data)
+    keys = [pseudonyms.of(uid) for uid in found["slices"]]
+    if slices is not None:
+        check_place(found, keys, slices, pseudonyms)
+    return dict(zip(keys, masks, strict=True))
 
 
 def decode_header(data: bytes, *, whole: bool) -> Answer:
@@ -210,7 +220,7 @@ def _slice(
             raise InvalidExam(Reason.NOT_AN_IMAGE, "it is a segmentation, not a slice")
         patient, exam, series, instance = _identity(dataset)
         slope, intercept = _rescale(dataset)
-        geometry = _geometry(dataset)
+        geometry = geometry_of(dataset, pseudonyms)
     stored = pixels()
     with decoding(Reason.BAD_HEADER, "its pixel description cannot be read"):
         stored, intercept = repaired(stored, dataset, slope, intercept)
@@ -245,10 +255,10 @@ def _has_pixels(dataset: Tags) -> bool:
 
 
 def _role(dataset: Tags, *, has_pixels: bool) -> Literal["slice", "mask"]:
-    modality, sop_class = _text(dataset, "Modality"), _text(dataset, "SOPClassUID")
+    modality, sop_class = text_of(dataset, "Modality"), text_of(dataset, "SOPClassUID")
     if not modality and not sop_class:
         # Any bytes can be read by force; only these two say that they were meant as DICOM.
-        known = any(_text(dataset, name) for name in ("SOPInstanceUID", "StudyInstanceUID"))
+        known = any(text_of(dataset, name) for name in ("SOPInstanceUID", "StudyInstanceUID"))
         reason = Reason.NOT_CT if known else Reason.NOT_DICOM
         raise InvalidExam(reason, "neither Modality (0008,0060) nor SOP Class UID (0008,0016)")
     if sop_class == _SEGMENTATION:
@@ -259,7 +269,7 @@ def _role(dataset: Tags, *, has_pixels: bool) -> Literal["slice", "mask"]:
     # A public corpus may have lost the class.
     if sop_class not in ("", _CT_IMAGE) or modality not in ("", "CT"):
         raise InvalidExam(Reason.NOT_CT, "Modality or SOP Class UID is not that of a CT image")
-    if "LOCALIZER" in [str(part).upper() for part in _values(dataset, "ImageType")]:
+    if "LOCALIZER" in [str(part).upper() for part in values_of(dataset, "ImageType")]:
         raise InvalidExam(Reason.LOCALIZER, "Image Type (0008,0008) says LOCALIZER: a scout")
     if not has_pixels:
         raise InvalidExam(Reason.NOT_AN_IMAGE, "there is no Pixel Data (7FE0,0010)")
@@ -268,9 +278,9 @@ def _role(dataset: Tags, *, has_pixels: bool) -> Literal["slice", "mask"]:
 
 def _identity(dataset: Tags) -> tuple[str, str, str, str]:
     names = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-    patient, exam, series, instance = (_text(dataset, name) for name in names)
+    patient, exam, series, instance = (text_of(dataset, name) for name in names)
     if not (patient and exam and series and instance):
-        absent = [name for name in names if not _text(dataset, name)]
+        absent = [name for name in names if not text_of(dataset, name)]
         raise InvalidExam(Reason.NO_IDENTITY, f"without {', '.join(absent)}: nobody's slice")
     return patient, exam, series, instance
 
@@ -286,54 +296,7 @@ def _rescale(dataset: Tags) -> tuple[float, float]:
     return float(slope), float(intercept)
 
 
-def _geometry(dataset: Tags) -> Geometry:
-    orientation = _numbers(dataset, "ImageOrientationPatient", 6)
-    corner = _numbers(dataset, "ImagePositionPatient", 3)
-    spacing = _numbers(dataset, "PixelSpacing", 2)
-    thickness = _numbers(dataset, "SliceThickness", 1)
-    position = tilt = None
-    if orientation is not None:
-        normal = volume.normal_of(orientation)
-        tilt = volume.tilt_of(normal)
-        position = None if corner is None else volume.position_along(normal, corner)
-    if spacing is not None and min(spacing) <= 0:
-        raise InvalidExam(Reason.BAD_HEADER, "Pixel Spacing (0028,0030) is not positive")
-    plane = None
-    if orientation is not None and corner is not None and spacing is not None:
-        plane = Plane.of(corner, orientation, spacing)
-    return Geometry(
-        position_mm=position,
-        spacing_mm=None if spacing is None else (spacing[0], spacing[1]),
-        thickness_mm=None if thickness is None else thickness[0],
-        tilt_deg=tilt,
-        plane=plane,
-    )
-
-
 def _series_of_mask(dataset: PlainDataset | FileDataset) -> str:
     # Of a sequence the plain reader is unsure.
     referenced = dataset.get("ReferencedSeriesSequence")
-    return _text(referenced[0], "SeriesInstanceUID") if referenced else ""
-
-
-def _text(dataset: Tags, name: str) -> str:
-    value = dataset.get(name)
-    return "" if value is None else str(value).strip().strip("\0").strip()
-
-
-def _values(dataset: Tags, name: str) -> Sequence[Any]:
-    value = dataset.get(name)
-    if value is None or value == "":
-        return []
-    return [value] if isinstance(value, str | int | float) else list(value)
-
-
-def _numbers(dataset: Tags, name: str, count: int) -> list[float] | None:
-    """Return the numbers of a tag, or None where it is absent or empty."""
-    values = _values(dataset, name)
-    if not values:
-        return None
-    numbers = [float(value) for value in values]
-    if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
-        raise InvalidExam(Reason.BAD_HEADER, f"{name} does not hold {count} finite numbers")
-    return numbers
+    return text_of(referenced[0], "SeriesInstanceUID") if referenced else ""

@@ -1,11 +1,13 @@
 """DICOM segmentations by highdicom; called in a guarded process alone (see `guarded`)."""
 
 import io
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import highdicom
 import numpy as np
 from jaxtyping import UInt8
+from pydicom.dataset import Dataset
 
 from ich_ray.errors import InvalidExam, Reason
 from ich_ray.exam import HEMORRHAGE_TYPES
@@ -14,7 +16,10 @@ from ich_ray.storage.guarded import Answer
 
 
 def decode_masks(data: bytes) -> Answer:
-    """Return the SOP Instance UIDs of the slices, and their masks, `(slice, rows, columns)`.
+    """Return what the slices are and where the frames lie, and the masks, `(slice, rows, columns)`.
+
+    The facts: `slices` are SOP Instance UIDs, `frame` is the Frame of Reference UID or empty, and
+    `planes` are index of the slice, corner, orientation and spacing (see `exam.Plane.of`).
 
     A pixel holds the subtype code (see `exam.HEMORRHAGE_TYPES`) of the segment whose label or
     description names one, else 1; where segments overlap, the first segment's.
@@ -45,7 +50,39 @@ def decode_masks(data: bytes) -> Answer:
             masks[(masks == 0) & (frames >= 0.5)] = code
         if masks is None:
             raise InvalidExam(Reason.NOT_AN_IMAGE, "the segmentation has no segments")
-    return slices, [masks]
+        frame = str(segmentation.get("FrameOfReferenceUID") or "").strip()
+        planes = sorted(set(_planes(segmentation, slices)))
+    return {"slices": slices, "frame": frame, "planes": planes}, [masks]
+
+
+def _planes(segmentation: Dataset, slices: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """Yield where each frame lies that says so, and on which slice."""
+    number_of = {uid: number for number, uid in enumerate(slices)}
+    shared = segmentation.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    for frame in segmentation.get("PerFrameFunctionalGroupsSequence") or []:
+        derivation = frame.get("DerivationImageSequence")
+        position, orientation, measures = (
+            frame.get(name) or shared[0].get(name)
+            for name in (
+                "PlanePositionSequence",
+                "PlaneOrientationSequence",
+                "PixelMeasuresSequence",
+            )
+        )
+        if derivation and position and orientation and measures:
+            yield (
+                number_of[str(derivation[0].SourceImageSequence[0].ReferencedSOPInstanceUID)],
+                _numbers(position[0].ImagePositionPatient, 3),
+                _numbers(orientation[0].ImageOrientationPatient, 6),
+                _numbers(measures[0].PixelSpacing, 2),
+            )
+
+
+def _numbers(values: Any, count: int) -> tuple[float, ...]:
+    numbers = tuple(map(float, values))
+    if len(numbers) != count:
+        raise InvalidExam(Reason.BAD_HEADER, "a frame's place has too few or too many numbers")
+    return numbers
 
 
 def _subtype_code(description: Any) -> int:

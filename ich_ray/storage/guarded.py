@@ -29,10 +29,10 @@ import numpy as np
 from ich_ray.errors import InvalidExam, Reason, SurroundingsError
 
 LIMIT_S = 10.0
-"""For one object, of CPU time."""
+"""For one object, of CPU time, unless the caller says that it may take more."""
 
 SILENT_S = 60.0
-"""For one object, of the clock: a decoder that waits for something takes no CPU time."""
+"""For one object of that limit, of the clock: a decoder that waits takes no CPU time."""
 
 LIMIT_BYTES = 2 * 1024**3
 """Of the child's address space, libraries included."""
@@ -67,13 +67,16 @@ class Guard:
     _ready: set[str] = field(default_factory=set, init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
 
-    def call(self, function: str, data: bytes, **arguments: Any) -> Answer:
+    def call(
+        self, function: str, data: bytes, *, time_factor: float = 1.0, **arguments: Any
+    ) -> Answer:
         """Return what a function makes of an object, within the limits.
 
         Args:
             function: `module:name` of ours; it takes the bytes and the arguments, and returns an
                 `Answer` or raises InvalidExam.
             data: The object.
+            time_factor: On both limits of time: a volume is many slices.
             arguments: That JSON can say.
 
         Raises:
@@ -82,11 +85,11 @@ class Guard:
         """
         with self._lock:
             try:
-                return self._ask(function, data, arguments)
+                return self._ask(function, data, time_factor, arguments)
             except _ChildDied:
                 # An earlier object may have left the child damaged: judge this one in a new child.
                 try:
-                    return self._ask(function, data, arguments)
+                    return self._ask(function, data, time_factor, arguments)
                 except _ChildDied as death:
                     raise InvalidExam(
                         Reason.DECODER_CRASHED, f"it ended the process that decoded it ({death})"
@@ -103,15 +106,18 @@ class Guard:
             child.kill()
             child.wait()
 
-    def _ask(self, function: str, data: bytes, arguments: dict[str, Any]) -> Answer:
+    def _ask(
+        self, function: str, data: bytes, time_factor: float, arguments: dict[str, Any]
+    ) -> Answer:
         channel = self._started()
         try:
             if function not in self._ready:
                 _send(channel, {"import": function}, (), time.monotonic() + _START_S)
                 _check(_receive(channel, time.monotonic() + _START_S)[0])
                 self._ready.add(function)
-            deadline = time.monotonic() + self.silent_s
-            request = {"function": function, "arguments": arguments}
+            deadline = time.monotonic() + time_factor * self.silent_s
+            limit_s = time_factor * self.limit_s
+            request = {"function": function, "arguments": arguments, "limit_s": limit_s}
             _send(channel, request, (np.frombuffer(data, np.uint8),), deadline)
             head, arrays = _receive(channel, deadline)
         except TimeoutError:
@@ -140,7 +146,7 @@ class Guard:
         ours, theirs = socket.socketpair()
         command = (
             f"from ich_ray.storage.guarded import serve; "
-            f"serve({theirs.fileno()}, {self.limit_s!r}, {self.limit_bytes})"
+            f"serve({theirs.fileno()}, {self.limit_bytes})"
         )
         # Threads of a linear-algebra library would only take address space. What decoders print
         # quotes the objects.
@@ -179,7 +185,7 @@ class _ChildDied(Exception):
 _GUARDS: dict[int, Guard] = {}
 
 
-def guarded(function: str, data: bytes, **arguments: Any) -> Answer:
+def guarded(function: str, data: bytes, *, time_factor: float = 1.0, **arguments: Any) -> Answer:
     """Call a function of ours on an object in this process's child (see `Guard.call`).
 
     A forked process starts a child of its own.
@@ -188,10 +194,10 @@ def guarded(function: str, data: bytes, **arguments: Any) -> Answer:
     if guard is None:
         guard = _GUARDS.setdefault(os.getpid(), Guard())
         atexit.register(guard.close)
-    return guard.call(function, data, **arguments)
+    return guard.call(function, data, time_factor=time_factor, **arguments)
 
 
-def serve(descriptor: int, limit_s: float, limit_bytes: int) -> None:
+def serve(descriptor: int, limit_bytes: int) -> None:
     """Answer requests until the other side is gone: the whole life of a child."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.excepthook = _leave
@@ -207,10 +213,12 @@ def serve(descriptor: int, limit_s: float, limit_bytes: int) -> None:
                 _send(channel, {}, (), None)
                 continue
             # Nobody handles the signal of this timer, so that it ends any decoder.
-            signal.setitimer(signal.ITIMER_PROF, limit_s)
-            answer, results = _answer(head, arrays[0].tobytes())
+            signal.setitimer(signal.ITIMER_PROF, head["limit_s"])
+            # Popped, since two copies of a volume are more than the limit leaves room for.
+            answer, results = _answer(head, arrays.pop().tobytes())
             signal.setitimer(signal.ITIMER_PROF, 0)
             _send(channel, answer, results, None)
+            del results  # Or the next object would have less room.
 
 
 def _leave(kind: type[BaseException], *_: object) -> None:

@@ -19,10 +19,14 @@ from ich_ray.storage import corpus, dicom
 from ich_ray.storage.allocation import keep_freed_memory
 from ich_ray.storage.corpora.layout import Layout, with_truth
 from ich_ray.storage.kept_rows import kept_groups, with_kept
+from ich_ray.storage.nifti_volume import MAX_BYTES
 from ich_ray.storage.objects import Store, is_local, join
 from ich_ray.storage.tables import Part, write_groups
 
 Mask = UInt8[np.ndarray, "rows columns"]
+
+LARGEST_OBJECT = MAX_BYTES
+"""A larger object is not fetched: a worker holds it whole, and nobody's slices are so large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +126,11 @@ class PartWriter:
         dicom.READER.set(self.reader)
         if size > dicom.HEADER_BYTES:
             try:
-                start = _fetch(self.store, url, source, end=dicom.HEADER_BYTES)
+                start = _fetch(self.store, url, source, size, end=dicom.HEADER_BYTES)
                 return dicom.read_header(start, whole=False)
             except dicom.HeaderIncomplete:
                 pass
-        return dicom.read_header(_fetch(self.store, url, source), whole=True)
+        return dicom.read_header(_fetch(self.store, url, source, size), whole=True)
 
     def write(self, name: str, objects: Sequence[Planned]) -> Finished:
         """Write a part, unless it was finished before, and return what became of its objects.
@@ -195,7 +199,7 @@ class PartWriter:
         return exam
 
     def _read_slices(self, item: Planned, exam: ReadExam) -> None:
-        data = _fetch(self.store, item.url, item.source)
+        data = _fetch(self.store, item.url, item.source, item.size)
         said = dict(item.slices)
         for one in self.layout.read_slices(item.key, data, self.pseudonyms):
             exam.slices[one.key] = one
@@ -219,7 +223,7 @@ class PartWriter:
     def _read_masks(self, item: Planned, exam: ReadExam) -> None:
         if not exam.slices:
             raise InvalidExam(Reason.MASK_WITHOUT_SLICE, "no slice of the mask's exam was read")
-        data = _fetch(self.store, item.url, item.source)
+        data = _fetch(self.store, item.url, item.source, item.size)
         found = self.layout.read_masks(item.key, data, exam.slices, self.pseudonyms)
         for key, mask in _fitting(found, exam.slices, exam.truths).items():
             before = exam.masks.get(key)
@@ -279,7 +283,9 @@ def _fitting(
     return here
 
 
-def _fetch(store: Store, url: str, source: str, *, end: int | None = None) -> bytes:
+def _fetch(store: Store, url: str, source: str, size: int, *, end: int | None = None) -> bytes:
+    if end is None and size > LARGEST_OBJECT:
+        raise InvalidExam(Reason.TOO_LARGE, f"{size} bytes; at most {LARGEST_OBJECT} are read")
     try:
         return store.read_bytes(url) if end is None else store.read_range(url, 0, end)
     except FileNotFoundError:

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import ich_ray.distributed.slice_facts as facts_stage
@@ -349,6 +354,81 @@ def test_names_and_original_identifiers_stay_out_of_the_report(store: Store) -> 
         text = page.read_text()
         assert "a-0-" not in text
         assert "2.25." not in text
+
+
+RUN = "import sys; from jobs.audit import main; sys.exit(main(sys.argv[1:]))"
+
+
+def by_command(
+    store: Store, *overrides: str, before: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, which starts a Ray of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", f"{before}\n{RUN}", settings_of(store), "a", *overrides],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+        cwd=Path(__file__).parents[2],
+    )
+
+
+def test_what_a_worker_refuses_is_said_in_one_sentence(store: Store) -> None:
+    write_corpus(store, "a", [phantom_exam(0)])
+    (part,) = Path(store.root, "corpora", "a", "slices").glob("*.parquet")
+    table = pq.read_table(part)
+    column = table.schema.get_field_index("codec")
+    later = pa.array(["pixels-of-later-9"] * len(table), table.schema.types[column])
+    pq.write_table(table.set_column(column, table.schema.field(column), later), part)
+    done = by_command(store)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+    assert "DataContext" not in done.stderr
+    (line,) = [s for s in done.stderr.splitlines() if "pixels-of-later-9" in s]
+    assert line == done.stderr.splitlines()[-1]
+    assert line.startswith("ich-ray: the corpus uses the pixel codec 'pixels-of-later-9'")
+    assert line.endswith("read it with the version that wrote it")
+
+
+def test_a_ray_that_does_not_start_is_the_fault_of_its_surroundings(
+    store: Store, tmp_path: Path
+) -> None:
+    write_corpus(store, "a", [phantom_exam(0)])
+    # No socket has so long a name.
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    done = by_command(store, RAY_TMPDIR=str(folder))
+    assert (done.returncode, done.stdout) == (5, "")
+    assert "Traceback" not in done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ich-ray: Ray did not start on this machine (")
+    assert last.endswith("then run the same command again")
+
+
+def test_settings_that_ray_refuses_are_named(store: Store) -> None:
+    write_corpus(store, "a", [phantom_exam(0)])
+    done = by_command(store, "cluster.object_store_mb=1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "cluster.object_store_mb=1: " in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        # Ray 2.60's own words and class, 30 s after the death of its raylet.
+        ("Exception('The current node timed out during startup.')", 5),
+        ("TypeError('a bug')", 1),
+        ("KeyError('a bug')", 1),
+    ],
+)
+def test_only_what_ray_raises_of_its_start_is_no_bug(store: Store, raised: str, code: int) -> None:
+    write_corpus(store, "a", [phantom_exam(0)])
+    before = f"import ray\ndef init(**_): raise {raised}\nray.init = init"
+    done = by_command(store, before=before)
+    assert done.returncode == code
+    assert ("Traceback" in done.stderr) == (code == 1)
+    assert ("timed out during startup.); let it have" in done.stderr) == (code == 5)
 
 
 def test_a_corpus_that_is_not_there_is_named(

@@ -1,10 +1,13 @@
 import dataclasses
 import io
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom import Dataset
 
 from ich_ray.errors import ConfigError, InvalidExam, Reason, SurroundingsError
 from ich_ray.exam import Geometry, Slice
@@ -17,7 +20,7 @@ from ich_ray.storage.corpora.rsna import Rsna
 from ich_ray.storage.objects import Store
 from ich_ray.storage.part_writer import PartWriter, Planned
 from ich_ray.storage.tables import commit, write_part
-from tests.local.dicom_objects import ct_slice, segmentation, to_bytes
+from tests.local.dicom_objects import PREFIX, ct_slice, segmentation, to_bytes
 
 NAMES = Pseudonyms(PUBLIC_KEY)
 NONE, EPIDURAL = (False,) * 5, (True, False, False, False, False)
@@ -232,19 +235,25 @@ def planned(path: Path, role: str, slice_id: str, truth: Truth) -> Planned:
 
 
 def written_exam(
-    folder: Path, truth_of_second: Truth, mask_rows: int = 8
+    folder: Path,
+    truth_of_second: Truth,
+    mask_rows: int = 8,
+    change: Callable[[Dataset], None] = lambda made: None,
+    **header: Any,
 ) -> tuple[list[Slice], list[tuple[str, str | None]]]:
-    """Two slices, the second marked by a segmentation."""
+    """Two slices, the second marked by a segmentation, which a test may change."""
     slices = [ct_slice(number, Rows=mask_rows) for number in (1, 2)]
     for image in slices:
         image.PixelData = b"\0\0" * 6 * mask_rows
     frames = np.zeros((2, mask_rows, 6), np.uint8)
     frames[1] = 1
-    (folder / "seg.dcm").write_bytes(to_bytes(segmentation(slices, {"subdural": frames})))
+    made = segmentation(slices, {"subdural": frames})
+    change(made)
+    (folder / "seg.dcm").write_bytes(to_bytes(made))
     objects = [planned(folder / "seg.dcm", "mask", "seg", Truth())]
     for number, truth in ((1, NEGATIVE), (2, truth_of_second)):
         path = folder / f"{number}.dcm"
-        image = ct_slice(number)
+        image = ct_slice(number, **header)
         path.write_bytes(to_bytes(image))
         objects.append(planned(path, "slice", NAMES.of(image.SOPInstanceUID), truth))
     writer = PartWriter(Store(str(folder)), "c", Folder(), NAMES)
@@ -273,3 +282,62 @@ def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
     (_, second), masks = written_exam(tmp_path, POSITIVE, mask_rows=16)
     assert masks == [("rejected", "mask_mismatch")]
     assert second.mask is None
+
+
+def moved(group: str, keyword: str, values: list[float]) -> Callable[[Dataset], None]:
+    """Give the frames of a segmentation another value, wherever it stands."""
+
+    def change(made: Dataset) -> None:
+        functional = (*made.PerFrameFunctionalGroupsSequence, *made.SharedFunctionalGroupsSequence)
+        holders = [item for item in functional if group in item]
+        assert holders
+        for item in holders:
+            setattr(item[group][0], keyword, values)
+
+    return change
+
+
+def in_another_frame(made: Dataset) -> None:
+    made.FrameOfReferenceUID = f"{PREFIX}.2.9"
+
+
+POSITION = ("PlanePositionSequence", "ImagePositionPatient")
+ELSEWHERE: dict[str, Callable[[Dataset], None]] = {
+    "another frame of reference": in_another_frame,
+    "the slice below": moved(*POSITION, [0.0, 0.0, 5.0]),
+    "a pixel to the left": moved(*POSITION, [0.25, 0.0, 10.0]),
+    "a third of a pixel to the back": moved(*POSITION, [0.0, 0.1, 10.0]),
+    "seen from the feet": moved(
+        "PlaneOrientationSequence", "ImageOrientationPatient", [-1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    ),
+    "coarser pixels": moved("PixelMeasuresSequence", "PixelSpacing", [1.0, 0.5]),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_segmentation_that_lies_elsewhere_than_its_slices_is_refused(
+    tmp_path: Path, name: str
+) -> None:
+    (_, second), masks = written_exam(tmp_path, Truth(), change=ELSEWHERE[name])
+    assert masks == [("rejected", "mask_mismatch")]
+    assert (second.mask, second.label) == (None, None)
+
+
+@pytest.mark.parametrize("silent", ["FrameOfReferenceUID", "ImagePositionPatient", None])
+def test_a_segmentation_lies_on_slices_that_say_nothing_else(
+    tmp_path: Path, silent: str | None
+) -> None:
+    header = {} if silent is None else {silent: None}
+    # As a program writes it that computes the places anew.
+    near = moved(*POSITION, [0.01, -0.01, 10.01])
+    (_, second), masks = written_exam(tmp_path, Truth(), change=near, **header)
+    assert masks == [("accepted", None)]
+    assert second.label is True
+    assert second.mask is not None
+    assert second.mask.all()
+
+
+def test_a_spacing_of_three_numbers_is_a_bad_header(tmp_path: Path) -> None:
+    change = moved("PixelMeasuresSequence", "PixelSpacing", [0.5, 0.25, 5.0])
+    _, masks = written_exam(tmp_path, Truth(), change=change)
+    assert masks == [("rejected", "bad_header")]

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from ich_ray import volume
 from ich_ray.errors import InvalidExam, Reason
+from ich_ray.exam import Plane
 
 steps = st.lists(st.floats(0.5, 10.0), min_size=1, max_size=30)
 
@@ -23,6 +24,52 @@ def test_an_orientation_that_is_no_plane_is_refused(orientation: list[float]) ->
     with pytest.raises(InvalidExam, match="0020,0037") as caught:
         volume.normal_of([float(value) for value in orientation])
     assert caught.value.reason == Reason.BAD_HEADER
+
+
+@given(
+    st.floats(0.2, 2.0),
+    st.tuples(*[st.floats(-300.0, 300.0)] * 3),
+    st.floats(-0.5, 0.5),
+    st.floats(0.0, 1.0),
+    st.sampled_from([(0, 0), (511, 0), (0, 511), (511, 511), (200, 100)]),
+)
+def test_pixels_are_the_same_within_a_quarter_of_one(
+    pixel: float,
+    corner: tuple[float, float, float],
+    tilt: float,
+    off: float,
+    turned_about: tuple[int, int],
+) -> None:
+    cos, sin = np.cos(tilt), np.sin(tilt)
+    axes = [1.0, 0.0, 0.0, 0.0, float(cos), -float(sin)]
+    here = Plane.of(corner, axes, [pixel, pixel])
+    assert volume.same_pixels(here, here, (512, 512))
+    # Off across the plane, within it, and by a turn about any pixel, which moves the far ones more.
+    across = np.array(corner) + off * pixel * np.array([0.0, sin, cos])
+    for other in (
+        Plane.of(across.tolist(), axes, [pixel, pixel]),
+        Plane.of([corner[0] + off * pixel, *corner[1:]], axes, [pixel, pixel]),
+    ):
+        if abs(off - 0.25) > 1e-6:
+            assert volume.same_pixels(here, other, (512, 512)) == (off < 0.25)
+    angle = np.radians(0.5)
+    column, row = turned_about
+    steps = np.array([here.column_step_mm, here.row_step_mm])
+    a, b = steps / pixel
+    turned = np.array(
+        [a * np.cos(angle) + b * np.sin(angle), b * np.cos(angle) - a * np.sin(angle)]
+    )
+    start = np.array(corner) + (column, row) @ steps - (column, row) @ (turned * pixel)
+    other = Plane.of(start.tolist(), turned.ravel().tolist(), [pixel, pixel])
+    assert not volume.same_pixels(here, other, (512, 512))
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, 1e308])
+def test_what_lies_nowhere_has_no_pixel_in_common(odd: float) -> None:
+    axes = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+    here = Plane.of([0.0, 0.0, 0.0], axes, [0.5, 0.5])
+    for other in (Plane.of([odd] * 3, axes, [0.5, 0.5]), Plane.of([0.0] * 3, axes, [odd, odd])):
+        assert not volume.same_pixels(here, other, (512, 512))
 
 
 @given(st.integers(1, 40), st.floats(0.1, 10.0))

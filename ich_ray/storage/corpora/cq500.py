@@ -155,7 +155,7 @@ class Cq500:
         self, key: str, data: bytes, slices: Mapping[str, Slice], pseudonyms: Pseudonyms
     ) -> dict[str, UInt8[np.ndarray, "rows columns"]]:
         """Decode a segmentation; the corpus has none of its own."""
-        return dicom.read_masks(data, pseudonyms)
+        return dicom.read_masks(data, pseudonyms, slices)
 
 
 def _box(line: int, row: Mapping[str, str]) -> Box:

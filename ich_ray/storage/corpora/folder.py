@@ -83,5 +83,6 @@ class Folder:
     ) -> dict[str, UInt8[np.ndarray, "rows columns"]]:
         """Decode a segmentation, or lay a NIfTI mask on the slices."""
         if is_volume(key):
-            return nifti.masks_on(nifti.read_volume(data), slices, codes=mask_codes(self.config))
-        return dicom.read_masks(data, pseudonyms)
+            mask = nifti.read_mask(data, codes=mask_codes(self.config))
+            return nifti.masks_on(mask, slices)
+        return dicom.read_masks(data, pseudonyms, slices)

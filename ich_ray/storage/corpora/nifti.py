@@ -20,6 +20,7 @@ from ich_ray.ingest_plan import Truth
 from ich_ray.storage import nifti
 from ich_ray.storage.corpora.ct_ich import RAW_LABELS, diagnoses
 from ich_ray.storage.corpora.layout import Place, Role, add
+from ich_ray.storage.nifti_volume import Volume
 
 
 @dataclass(frozen=True)
@@ -70,16 +71,14 @@ class Nifti:
         patient, exam = self._identifiers(names)
         # As CT-ICH's labels name a slice: by its patient, where a patient has one exam.
         named_by = exam if "exam" in names and "patient" in names else patient
-        read = nifti.read_volume(data)
-        nifti.check_axial(read)
-        stored = nifti.stored_values(read)
+        read = nifti.read_image(data)
         return [
             Slice(
                 exam=pseudonyms.of(exam),
                 key=pseudonyms.of(f"{named_by}/{number}"),
                 patient=pseudonyms.of(patient),
                 series=pseudonyms.of(exam),
-                stored=stored[index],
+                stored=read.values[index],
                 slope=read.slope,
                 intercept=read.intercept,
                 geometry=_geometry(read, index),
@@ -91,7 +90,8 @@ class Nifti:
         self, key: str, data: bytes, slices: Mapping[str, Slice], pseudonyms: Pseudonyms
     ) -> dict[str, UInt8[np.ndarray, "rows columns"]]:
         """Decode a mask and lay its planes on the slices of its exam."""
-        found = nifti.masks_on(nifti.read_volume(data), slices, codes=mask_codes(self.config))
+        mask = nifti.read_mask(data, codes=mask_codes(self.config))
+        found = nifti.masks_on(mask, slices)
         if len(found) < len(slices):
             raise InvalidExam(Reason.MASK_MISMATCH, "mask and image have another number of slices")
         return found
@@ -131,7 +131,7 @@ def mask_codes(config: NiftiConfig) -> dict[int, int]:
     }
 
 
-def _geometry(read: nifti.Volume, index: int) -> Geometry:
+def _geometry(read: Volume, index: int) -> Geometry:
     plane = read.plane(index)
     between_columns, between_rows = np.linalg.norm(read.affine[:3, :2], axis=0)
     row, column = read.affine[:3, 0] / between_columns, read.affine[:3, 1] / between_rows

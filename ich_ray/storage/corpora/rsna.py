@@ -74,7 +74,7 @@ class Rsna:
         self, key: str, data: bytes, slices: Mapping[str, Slice], pseudonyms: Pseudonyms
     ) -> dict[str, UInt8[np.ndarray, "rows columns"]]:
         """Decode a segmentation; the competition has none."""
-        return dicom.read_masks(data, pseudonyms)
+        return dicom.read_masks(data, pseudonyms, slices)
 
 
 def _truth(flags: dict[str, bool]) -> Truth:
