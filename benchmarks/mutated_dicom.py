@@ -87,7 +87,7 @@ def outcome(writer: PartWriter, path: Path) -> str:
     """Return what ingest makes of one object: accepted, or a reason."""
     size = path.stat().st_size
     try:
-        header = writer.header(str(path), size, "mutated")
+        header = next(writer.headers([(str(path), size, "mutated")]))()
     except InvalidExam as refusal:
         return refusal.reason.value
     of = writer.pseudonyms.of

@@ -146,10 +146,12 @@ def part_block(source: Source, objects: Sequence[Planned], replaces: Collection[
 
 def _facts(batch: pa.Table, *, writer: PartWriter) -> pa.Table:
     rows = []
-    for row in batch.to_pylist():
-        facts: dict[str, Any] = {"index": row["index"]}
+    objects = zip(*(batch[name].to_pylist() for name in ("url", "size", "source")), strict=True)
+    headers = writer.headers(list(objects))
+    for index, read in zip(batch["index"].to_pylist(), headers, strict=True):
+        facts: dict[str, Any] = {"index": index}
         try:
-            header = writer.header(row["url"], row["size"], row["source"])
+            header = read()
             names = ("role", "patient", "exam", "series", "slice")
             facts |= {name: getattr(header, name) for name in names}
             if header.facts is not None:

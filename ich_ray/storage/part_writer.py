@@ -1,8 +1,10 @@
 """One part of a corpus, from fetching its objects to its Parquet file: what one worker does."""
 
+import contextlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -11,22 +13,20 @@ import pyarrow as pa
 from jaxtyping import UInt8
 
 from ich_ray.averaging import averaged
-from ich_ray.errors import InvalidExam, Reason, SurroundingsError
+from ich_ray.errors import InvalidExam, Reason
 from ich_ray.exam import Slice
 from ich_ray.identity import Pseudonyms
 from ich_ray.ingest_plan import Entry, Planned, Truth
 from ich_ray.storage import corpus, dicom
 from ich_ray.storage.allocation import keep_freed_memory
 from ich_ray.storage.corpora.layout import Layout, with_truth
+from ich_ray.storage.fetching import depth_of, fetch
 from ich_ray.storage.kept_rows import kept_groups, with_kept
-from ich_ray.storage.nifti_volume import MAX_BYTES
-from ich_ray.storage.objects import Store, is_local, join
+from ich_ray.storage.objects import Store, join
+from ich_ray.storage.read_ahead import read_ahead
 from ich_ray.storage.tables import Part, write_groups
 
 Mask = UInt8[np.ndarray, "rows columns"]
-
-LARGEST_OBJECT = MAX_BYTES
-"""A larger object is not fetched: a worker holds it whole, and nobody's slices are so large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,20 +117,32 @@ class PartWriter:
     average_to_mm: float = 0.0
     """Thickness to which thinner slices are averaged; 0 keeps them."""
 
-    def header(self, url: str, size: int, source: str) -> dicom.Header:
-        """Return the header facts of an object, from its first bytes where these suffice.
+    def headers(
+        self, objects: Sequence[tuple[str, int, str]]
+    ) -> Iterator[Callable[[], dicom.Header]]:
+        """Yield, in order, functions that return the header facts of objects.
 
-        Raises:
-            InvalidExam: It has no place in a corpus.
+        They raise InvalidExam of what has no place in a corpus. The first bytes suffice for most.
+
+        Args:
+            objects: URL, size and `source` of each.
         """
         dicom.READER.set(self.reader)
-        if size > dicom.HEADER_BYTES:
-            try:
-                start = _fetch(self.store, url, source, size, end=dicom.HEADER_BYTES)
-                return dicom.read_header(start, whole=False)
-            except dicom.HeaderIncomplete:
-                pass
-        return dicom.read_header(_fetch(self.store, url, source, size), whole=True)
+        most = min(dicom.HEADER_BYTES, max((size for _, size, _ in objects), default=0))
+        depth = depth_of([url for url, _, _ in objects], most)
+        for item, start in read_ahead(self._start_of, objects, depth=depth):
+            yield partial(self._header, *item, start)
+
+    def _start_of(self, item: tuple[str, int, str]) -> bytes:
+        url, size, source = item
+        end = dicom.HEADER_BYTES if size > dicom.HEADER_BYTES else None
+        return fetch(self.store, url, source, size, end=end)
+
+    def _header(self, url: str, size: int, source: str, start: Callable[[], bytes]) -> dicom.Header:
+        whole = size <= dicom.HEADER_BYTES
+        with contextlib.suppress(dicom.HeaderIncomplete):
+            return dicom.read_header(start(), whole=whole)
+        return dicom.read_header(fetch(self.store, url, source, size), whole=True)
 
     def write(self, name: str, objects: Sequence[Planned]) -> Finished:
         """Write a part, unless it was finished before, and return what became of its objects.
@@ -184,22 +196,28 @@ class PartWriter:
         exam = ReadExam()
         if objects:
             exam.exam_truth = objects[0].exam_truth
-        for item in (o for o in objects if o.role == "slice"):
+        for item, fetched in self._fetched([o for o in objects if o.role == "slice"]):
             try:
-                self._read_slices(item, exam)
+                self._read_slices(item, fetched(), exam)
                 exam.entries.append(entry_of(item))
             except InvalidExam as refusal:
                 exam.entries.append(entry_of(item, refusal.reason))
-        for item in (o for o in objects if o.role == "mask"):
+        for item, fetched in self._fetched([o for o in objects if o.role == "mask"]):
             try:
-                self._read_masks(item, exam)
+                self._read_masks(item, fetched, exam)
                 exam.entries.append(entry_of(item))
             except InvalidExam as refusal:
                 exam.entries.append(entry_of(item, refusal.reason))
         return exam
 
-    def _read_slices(self, item: Planned, exam: ReadExam) -> None:
-        data = _fetch(self.store, item.url, item.source, item.size)
+    def _fetched(self, objects: Sequence[Planned]) -> Iterator[tuple[Planned, Callable[[], bytes]]]:
+        largest = max((item.size for item in objects), default=0)
+        depth = depth_of([item.url for item in objects], largest)
+        return read_ahead(
+            lambda item: fetch(self.store, item.url, item.source, item.size), objects, depth=depth
+        )
+
+    def _read_slices(self, item: Planned, data: bytes, exam: ReadExam) -> None:
         said = dict(item.slices)
         for one in self.layout.read_slices(item.key, data, self.pseudonyms):
             exam.slices[one.key] = one
@@ -220,11 +238,10 @@ class PartWriter:
             for name in said
         )
 
-    def _read_masks(self, item: Planned, exam: ReadExam) -> None:
+    def _read_masks(self, item: Planned, fetched: Callable[[], bytes], exam: ReadExam) -> None:
         if not exam.slices:
             raise InvalidExam(Reason.MASK_WITHOUT_SLICE, "no slice of the mask's exam was read")
-        data = _fetch(self.store, item.url, item.source, item.size)
-        found = self.layout.read_masks(item.key, data, exam.slices, self.pseudonyms)
+        found = self.layout.read_masks(item.key, fetched(), exam.slices, self.pseudonyms)
         for key, mask in _fitting(found, exam.slices, exam.truths).items():
             before = exam.masks.get(key)
             exam.masks[key] = mask if before is None else np.where(before == 0, mask, before)
@@ -281,26 +298,6 @@ def _fitting(
                 Reason.MASK_MISMATCH, "a mask marks a slice that is labelled negative"
             )
     return here
-
-
-def _fetch(store: Store, url: str, source: str, size: int, *, end: int | None = None) -> bytes:
-    if end is None and size > LARGEST_OBJECT:
-        raise InvalidExam(Reason.TOO_LARGE, f"{size} bytes; at most {LARGEST_OBJECT} are read")
-    try:
-        return store.read_bytes(url) if end is None else store.read_range(url, 0, end)
-    except FileNotFoundError:
-        raise InvalidExam(Reason.UNREADABLE, "listed, and then not there") from None
-    except SurroundingsError as error:
-        # One file without permission is that file's fault; a store that refuses is not.
-        if is_local(url) and isinstance(error.__cause__, PermissionError):
-            raise InvalidExam(Reason.UNREADABLE, "no permission to read it") from None
-        # Not the URL, and no chain to the error that quotes it: names of files name patients.
-        # Without a cause, the bucket itself is not there.
-        why = type(error.__cause__).__name__ if error.__cause__ else "its bucket is gone"
-        raise SurroundingsError(
-            f"the object {source} of the source could not be read ({why}); check the "
-            "disk or the object store and its credentials, then run the same command again"
-        ) from None
 
 
 def _chain(first: pa.Table, rest: Iterator[pa.Table]) -> Iterator[pa.Table]:
