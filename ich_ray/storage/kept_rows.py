@@ -29,7 +29,12 @@ def kept_groups(store: Store, name: str, kept: Sequence[Planned]) -> Iterator[pa
 
 
 def with_kept(
-    store: Store, name: str, slices: Sequence[Slice], kept: Sequence[Planned]
+    store: Store,
+    name: str,
+    slices: Sequence[Slice],
+    kept: Sequence[Planned],
+    *,
+    averages: bool,
 ) -> list[Slice]:
     """Return an exam's slices, those whose objects are gone from the source among them.
 
@@ -40,19 +45,23 @@ def with_kept(
         name: Of the corpus.
         slices: Of the objects that are there.
         kept: Slices and masks of the same exam that are gone.
+        averages: Whether the corpus holds averages of slices.
 
     Raises:
         SurroundingsError: The corpus does not hold a row of its own for each kept slice.
     """
+    if not kept:
+        return list(slices)
     before = _slices(store, name, kept)
     gone = [item.slice for item in kept if item.role == "slice"]
     masks = {item.slice for item in kept if item.role == "mask"}
     there = {item.key for item in slices}
-    lost = [key for key in gone if key not in before]
+    lost = [key for key in gone if averages or key not in before]
     # A row of the mean of several slices, or of a volume, is none of theirs.
-    if lost or (masks and slices and there.isdisjoint(before)):
+    unfit = [item for item in slices if masks and _unfit(item, before.get(item.key))]
+    if lost or unfit or (masks and slices and (averages or there.isdisjoint(before))):
         raise SurroundingsError(
-            f"{len(lost) + len(masks)} objects of exam {kept[0].exam} of corpus {name} are gone "
+            f"{len(gone) + len(masks)} objects of exam {kept[0].exam} of corpus {name} are gone "
             "from the source, and their rows cannot be taken over; put the objects back, then run "
             "the same command again"
         )
@@ -67,7 +76,14 @@ def with_kept(
 def _with_mask(item: Slice, before: Slice | None) -> Slice:
     if before is None or before.mask is None or (item.mask is not None and item.mask.any()):
         return item
-    return replace(item, mask=before.mask, label=before.label)
+    # A table of labels says more than a mask.
+    label = before.label if item.subtypes is None else item.label
+    return replace(item, mask=before.mask, label=label)
+
+
+def _unfit(item: Slice, before: Slice | None) -> bool:
+    """Tell whether a slice that has changed has other pixels than its mask."""
+    return before is not None and before.mask is not None and before.mask.shape != item.stored.shape
 
 
 def _slices(store: Store, name: str, kept: Sequence[Planned]) -> Mapping[str, Slice]:

@@ -180,7 +180,13 @@ class PartWriter:
             read = self.read_exam([item for item in exam if not item.kept_in])
             found.add(name, read.entries)
             found.labelled += sum(truth.label is not None for truth in read.truths.values())
-            slices = with_kept(self.store, self.corpus, read.labelled_slices(self.layout), kept)
+            slices = with_kept(
+                self.store,
+                self.corpus,
+                read.labelled_slices(self.layout),
+                kept,
+                averages=self.average_to_mm > 0,
+            )
             if slices and self.average_to_mm:
                 slices = averaged(slices, thickness_mm=self.average_to_mm)
             if slices:
