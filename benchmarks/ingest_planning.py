@@ -105,7 +105,7 @@ def main() -> None:
         told("placed")
         near = source.ledger.near(placed, changed=source.changed)
         growth = growth_of(near, placed, changed=source.changed, here=set(source.names.values()))
-        first, _ = first_by_key(placed, known=growth.accepted)
+        first, _ = first_by_key(placed, known=growth.taken)
         plan = source_series_plan(source, first, facts, annotated=(), anew=growth.exams)
         told(f"chose the series of {len(plan.decisions)} exams")
         parts = parts_by_patient(plan.kept, slices_per_part=source.config.slices_per_part)

@@ -27,8 +27,8 @@ class Growth:
     kept: Sequence[Entry]
     """Objects of the parts whose rows are taken over: of other exams, or gone from the source."""
 
-    accepted: frozenset[tuple[str, str | None]]
-    """(role, slice) of what other exams hold."""
+    taken: frozenset[tuple[str, str | None]]
+    """(role, slice) of what other exams hold, or hold rejected: copies of it are duplicates."""
 
 
 def growth_of(
@@ -37,6 +37,7 @@ def growth_of(
     *,
     changed: Collection[str],
     here: Collection[str],
+    anew: Collection[str] = (),
 ) -> Growth:
     """Return what is planned anew.
 
@@ -45,12 +46,13 @@ def growth_of(
         placed: The new and the changed objects, as far as they have a place.
         changed: `source` of those that the ledger held before, with other content.
         here: `source` of all objects of the listing.
+        anew: Exams of which something else is new: their labels.
     """
     new = list(placed)
     # Copies of a slice may lie in several exams, and the first by key counts: all are asked again.
     slices: set[tuple[str, str | None]] = {(item.role, item.slice) for item in new}
     slices |= {(row.role, row.slice) for row in held if row.source in changed}
-    exams = {item.exam for item in new}
+    exams = {item.exam for item in new}.union(anew)
     patients = {item.patient for item in new}
     for row in held:
         if row.exam is not None and (row.source in changed or (row.role, row.slice) in slices):
@@ -59,16 +61,16 @@ def growth_of(
     parts = {row.part for row in held if row.patient in patients and row.part is not None}
     again: list[Entry] = []
     kept: list[Entry] = []
-    accepted = set()
+    taken = set()
     for row in held:
         if row.exam not in exams:
-            if row.outcome == "accepted":
-                accepted.add((row.role, row.slice))
-                if row.part in parts:
-                    kept.append(row)
+            if row.outcome != "duplicate":
+                taken.add((row.role, row.slice))
+            if row.outcome == "accepted" and row.part in parts:
+                kept.append(row)
         elif row.source not in changed:
             if row.source in here:
                 again.append(row)
             elif row.outcome == "accepted":
                 kept.append(row)
-    return Growth(frozenset(exams), frozenset(parts), again, kept, frozenset(accepted))
+    return Growth(frozenset(exams), frozenset(parts), again, kept, frozenset(taken))

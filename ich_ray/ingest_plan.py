@@ -101,8 +101,9 @@ def homes_of(slices: Iterable[tuple[str, str, str]]) -> dict[str, set[tuple[str,
         slices: (key, patient, exam) of each.
     """
     homes: dict[str, set[tuple[str, str]]] = {}
-    for key, patient, exam in slices:
-        folder = key
+    # Each folder once: there may be a million slices in a thousand folders.
+    for folder, patient, exam in {(key.rpartition("/")[0], *home) for key, *home in slices}:
+        homes.setdefault(folder, set()).add((patient, exam))
         while folder:
             folder = folder.rpartition("/")[0]
             homes.setdefault(folder, set()).add((patient, exam))
@@ -135,7 +136,7 @@ def first_by_key(
 
     Args:
         objects: The new ones of a source, of any order.
-        known: (role, slice) of what the corpus holds: whatever repeats it is a duplicate.
+        known: (role, slice) of what others hold: whatever repeats it is a duplicate.
     """
     seen = set(known)
     first: list[Planned] = []

@@ -20,7 +20,7 @@ from ich_ray.storage.ingest_log import commit_ingest
 from ich_ray.storage.layouts import layout_id
 from ich_ray.storage.source import Source, open_source, write_private_map
 from ich_ray.storage.source_labels import missing, read_labels
-from ich_ray.storage.source_series import changes_beside
+from ich_ray.storage.source_series import changes_beside, read_annotations
 from ich_ray.storage.table_change import Change
 from ich_ray.storage.tables import part_path
 
@@ -80,7 +80,7 @@ def ingest(  # noqa: PLR0913  (one stage, and who calls it back)
     """
     tell = progress or (lambda _: None)
     source = open_source(settings, name, pseudonyms)
-    if source.unsettled:
+    while source.unsettled:
         source.settle()
         source = open_source(settings, name, pseudonyms)
     if private_map is not None:
@@ -88,8 +88,10 @@ def ingest(  # noqa: PLR0913  (one stage, and who calls it back)
     if not source.new:
         return _up_to_date(source)
     labels = read_labels(source)
+    annotations = read_annotations(source)
     done = Done([ledger.to_table(source.known_by_key())])
-    if any(source.role(item) in ("slice", "mask", "object") for item in source.new):
+    objects = (source.role(item) in ("slice", "mask", "object") for item in source.new)
+    if labels.anew or any(objects):
         ensure_ray()
         read_new(source, labels, done, tell)
     absent, come = missing(source, labels, done.found())
@@ -98,11 +100,16 @@ def ingest(  # noqa: PLR0913  (one stage, and who calls it back)
     dropped = (done.dropped | come) - set(entries["source"].to_pylist())
     if not dropped and source.ledger.says(entries):
         return _up_to_date(source)
-    refused = ledger.refused(entries, unless=done.unchanged)
+    told = {name for name, outcome in done.before.items() if outcome != "accepted"}
+    refused = ledger.refused(entries, unless=told)
     source.check_still_there(refused)
-    limit = source.config.max_rejected_share
-    ledger.check_rejected(name, refused, num_objects=len(source.new), limit=limit)
-    changes = changes_beside(source, done.decisions, anew=done.series_anew)
+    ledger.check_rejected(
+        name,
+        refused,
+        num_objects=len(source.new) + sum(entry.source in done.before for entry in refused),
+        limit=source.config.max_rejected_share,
+    )
+    changes = changes_beside(source, done.decisions, annotations, anew=done.series_anew)
     if done.parts or done.replaced:
         removed = [part_path(part) for part in sorted(done.replaced)]
         changes["slices"] = Change(source.version + 1, done.parts, removed)

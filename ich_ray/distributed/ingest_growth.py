@@ -1,6 +1,6 @@
 """What an ingest reads of a source that has grown: all that is new, and all that goes with it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -15,7 +15,8 @@ from ich_ray.storage import ledger
 from ich_ray.storage.objects import ListedObject
 from ich_ray.storage.part_writer import Finished, entry_of
 from ich_ray.storage.source import Source
-from ich_ray.storage.source_labels import Labels
+from ich_ray.storage.source_labels import Labels, check_kept
+from ich_ray.storage.source_masks import masks_beside
 from ich_ray.storage.source_series import source_series_plan
 from ich_ray.storage.tables import Part
 
@@ -34,8 +35,8 @@ class Done:
     replaced: frozenset[str] = frozenset()
     """Names of parts of the corpus."""
 
-    unchanged: frozenset[str] = frozenset()
-    """`source` of objects that were read again, with others of their exam, or taken over."""
+    before: Mapping[str, str] = field(default_factory=dict)
+    """`source` of unchanged objects that may be read again -> outcome before."""
 
     decisions: Sequence[Decision] = ()
     series_anew: frozenset[str] = frozenset()
@@ -92,19 +93,20 @@ def read_new(source: Source, labels: Labels, done: Done, tell: Callable[[str], N
 
     configure_data()
     new = _placed(source, source.new, tell)
-    beside, without = source.placed_beside([*source.new, *source.homeless()], new.objects)
-    new.objects += beside
-    again = {source.names[item.key] for item in source.new}
-    new.refused += [entry for entry in without if entry.source in again]
-    near = source.ledger.near(new.objects, changed=source.changed)
+    masks = masks_beside(source, new.objects)
+    new.objects += (masks.placed[name] for name in masks.moved if name in masks.placed)
+    new.refused += (masks.refused[name] for name in masks.moved if name in masks.refused)
+    changed = source.changed.union(masks.moved)
+    near = source.ledger.near(new.objects, changed=changed, exams=labels.anew)
     here = set(source.names.values())
-    growth = growth_of(near, new.objects, changed=source.changed, here=here)
-    old_objects = source.objects(growth.again)
-    old = _placed(source, old_objects, tell)
-    beside, without = source.placed_beside(old_objects, new.objects)
-    first, duplicates = first_by_key([*new.objects, *old.objects, *beside], known=growth.accepted)
-    gone = {row.exam for row in growth.kept if row.role == "slice"} & growth.exams
-    done.series_anew = growth.exams - gone
+    growth = growth_of(near, new.objects, changed=changed, here=here, anew=labels.anew)
+    old = _placed(source, source.objects(growth.again), tell)
+    beside = [masks.placed[row.source] for row in growth.again if row.source in masks.placed]
+    first, duplicates = first_by_key([*new.objects, *old.objects, *beside], known=growth.taken)
+    kept, superseded = _kept(source, growth, first)
+    check_kept(source, labels, kept)
+    # Where something is gone, another series than it was of would lose it.
+    done.series_anew = growth.exams - {item.exam for item in kept}
     plan = source_series_plan(
         source,
         first,
@@ -113,15 +115,14 @@ def read_new(source: Source, labels: Labels, done: Done, tell: Callable[[str], N
         anew=done.series_anew,
     )
     done.decisions = plan.decisions
-    kept, superseded = _kept(source, growth, plan.kept)
     done.replaced = growth.parts
-    done.unchanged = frozenset(row.source for row in (*growth.again, *growth.kept))
+    done.before = {row.source: row.outcome for row in near if row.source not in source.changed}
     done.dropped = frozenset(
         row.source for row in near if row.exam in growth.exams and row.reason == Reason.MISSING
     )
     done.exams_anew = len({row.exam for row in growth.again})
-    done.duplicates = sum(item.source not in done.unchanged for item in duplicates)
-    refused = [*new.refused, *old.refused, *without]
+    done.duplicates = sum(item.source not in done.before for item in duplicates)
+    refused = [*new.refused, *old.refused]
     refused += [entry_of(item, reason) for item, reason in plan.refused]
     refused += [replace(entry_of(i), outcome="duplicate") for i in (*duplicates, *superseded)]
     done.rows.append(ledger.to_table(refused))
@@ -145,13 +146,13 @@ def _placed(source: Source, items: Sequence[ListedObject], tell: Callable[[str],
 
 
 def _kept(
-    source: Source, growth: Growth, planned: Sequence[Planned]
+    source: Source, growth: Growth, there: Sequence[Planned]
 ) -> tuple[list[Planned], list[Planned]]:
     """Return what is taken over, and what is gone and stands now under another key."""
-    there = {(item.role, item.slice) for item in planned}
+    names = {(item.role, item.slice) for item in there}
     kept: list[Planned] = []
     superseded: list[Planned] = []
     for item in source.kept(growth.kept, growth.exams):
-        again = item.gone and (item.role, item.slice) in there
+        again = item.gone and (item.role, item.slice) in names
         (superseded if again else kept).append(item)
     return kept, superseded

@@ -11,6 +11,7 @@ from ich_ray.annotations import Box, Read
 from ich_ray.identity import Pseudonyms
 from ich_ray.storage.objects import Store
 from ich_ray.storage.table_change import Change, replacing
+from ich_ray.storage.tables import open_table, read_rows
 
 READS_SCHEMA = pa.schema(
     [
@@ -57,15 +58,27 @@ def reads_change(
 
 
 def boxes_change(
-    store: Store, corpus: str, boxes: Iterable[Box], pseudonyms: Pseudonyms
+    store: Store, corpus: str, boxes: Iterable[Box], pseudonyms: Pseudonyms, *, keep: bool
 ) -> Change | None:
-    """Write all boxes of a source; None if the table holds them already."""
+    """Write all boxes of a source; None if the table holds them already.
+
+    Args:
+        store: Reaches the corpus.
+        corpus: Its name.
+        boxes: Of the source as it is now.
+        pseudonyms: Of the corpus.
+        keep: Whether boxes stay that the table holds and the source does not.
+    """
+    url = store.url("corpora", corpus, "boxes")
     hashed = (
         replace(box, slice=pseudonyms.of(box.slice), series=pseudonyms.of(box.series))
         for box in boxes
     )
     rows = [asdict(box) for box in hashed]
-    return _change(store, store.url("corpora", corpus, "boxes"), BOXES_SCHEMA, rows)
+    table = open_table(store, url) if keep else None
+    if table is not None:
+        rows += read_rows(store, table, BOXES_SCHEMA.names).to_pylist()
+    return _change(store, url, BOXES_SCHEMA, rows)
 
 
 def _change(

@@ -30,13 +30,25 @@ _SCHEMAS = {
 }
 
 
-def unsettled(store: Store, name: str, ledger_table: Table | None) -> bool:
-    """Tell whether the ledger is ahead of another table: a run died between its commits."""
+def unsettled(store: Store, name: str, ledger_table: Table | None, slices: int) -> bool:
+    """Tell whether the ledger is ahead of another table: a run died between its commits.
+
+    Args:
+        store: Reaches the tables.
+        name: Of the corpus.
+        ledger_table: As it was read.
+        slices: Version of the slices as they were read, -1 for none: another run may have
+            committed them since.
+    """
     if ledger_table is None:
         return False
     for table, change in _changes(ledger_table).items():
-        there = open_table(store, store.url("corpora", name, table))
-        if there is None or there.version < change.version:
+        if table == "slices":
+            version = slices
+        else:
+            there = open_table(store, store.url("corpora", name, table))
+            version = -1 if there is None else there.version
+        if version < change.version:
             return True
     return False
 

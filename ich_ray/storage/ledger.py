@@ -4,7 +4,7 @@ The ledger is read as columns, and few of its rows become objects: a corpus has 
 """
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import pyarrow as pa
@@ -74,7 +74,13 @@ class Ledger:
         """Return the rows whose column holds one of these values."""
         return list(entries_of(self.rows.filter(_is_in(self.rows[column], values))))
 
-    def near(self, placed: Collection[Planned], *, changed: Collection[str]) -> list[Entry]:
+    def near(
+        self,
+        placed: Collection[Planned],
+        *,
+        changed: Collection[str],
+        exams: Collection[str] = (),
+    ) -> list[Entry]:
         """Return the rows that new objects could concern, and some more; in order.
 
         Those are the rows of their slices, their exams and their patients, of all that lies in
@@ -83,10 +89,11 @@ class Ledger:
         Args:
             placed: The new objects.
             changed: `source` of rows whose objects have changed.
+            exams: More exams that they concern.
         """
         near = _is_in(self.rows["source"], changed)
         near = pc.or_(near, _is_in(self.rows["slice"], {item.slice for item in placed}))
-        near = pc.or_(near, _is_in(self.rows["exam"], {item.exam for item in placed}))
+        near = pc.or_(near, _is_in(self.rows["exam"], {item.exam for item in placed}.union(exams)))
         near = pc.or_(near, _is_in(self.rows["patient"], {item.patient for item in placed}))
         for column in ("slice", "exam", "patient", "part", "slice"):
             values = self.rows[column].filter(near).unique().drop_null()
@@ -95,9 +102,14 @@ class Ledger:
 
     def says(self, entries: pa.Table) -> bool:
         """Tell whether it says the same of these objects already, whichever part holds them."""
-        told = {entry.source: replace(entry, part=None) for entry in entries_of(entries)}
-        there = {row.source: replace(row, part=None) for row in self.where("source", told)}
-        return told == there
+        if self.table is None:
+            return False
+        there = self.rows.filter(pc.is_in(self.rows["source"], value_set=entries["source"]))
+        now, before = (
+            rows.drop_columns(["part"]).sort_by("source").combine_chunks()
+            for rows in (entries, there)
+        )
+        return bool(now.equals(before))
 
     def merged(self, entries: pa.Table, *, dropped: Collection[str]) -> tuple[pa.Table, list[str]]:
         """Return what a new part holds and the paths of the parts in whose place it comes.

@@ -6,16 +6,16 @@ import io
 import os
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from ich_ray.config import CorpusConfig, Settings
 from ich_ray.errors import ConfigError, Reason, SurroundingsError
 from ich_ray.identity import Pseudonyms
-from ich_ray.ingest_plan import Entry, Planned, homes_of, nearest_exam, slices_about
+from ich_ray.ingest_plan import Entry, Planned, slices_about
 from ich_ray.storage import corpus
-from ich_ray.storage.corpora.layout import Beside, Layout, Place, Role
+from ich_ray.storage.corpora.layout import Layout, Place, Role
 from ich_ray.storage.ingest_log import settle, unsettled
 from ich_ray.storage.layouts import layout_id, layout_of
 from ich_ray.storage.ledger import Ledger, open_ledger
@@ -49,7 +49,7 @@ class Source:
     slices_table: Table | None
     ledger: Ledger
 
-    @property
+    @cached_property
     def layout(self) -> Layout:
         """Of the source."""
         return layout_of(self.config)
@@ -62,7 +62,7 @@ class Source:
     @property
     def unsettled(self) -> bool:
         """Whether a run died between its commits: `settle` makes those that are left."""
-        return unsettled(self.store, self.corpus, self.ledger.table)
+        return unsettled(self.store, self.corpus, self.ledger.table, self.version)
 
     def settle(self) -> None:
         """Make the commits that a run died before."""
@@ -103,51 +103,11 @@ class Source:
                 if isinstance(place, Place):
                     yield self.placed(item, role, place)
 
-    def placed_beside(
-        self, items: Iterable[ListedObject], placed: Iterable[Planned]
-    ) -> tuple[list[Planned], list[Entry]]:
-        """Place masks with the slices that they lie beside; return the rows of those with none.
-
-        Args:
-            items: Any objects.
-            placed: Slices whose exams the ledger does not know yet.
-        """
-        beside = []
-        for item in items:
-            place = self.layout.place(item.key) if self.role(item) == "mask" else None
-            if isinstance(place, Beside):
-                beside.append((item, place))
-        if not beside:
-            return [], []
-        new = [(item.key, item.patient, item.exam) for item in placed if item.role == "slice"]
-        homes = homes_of([*new, *self._known_homes()])
-        found: list[Planned] = []
-        refused: list[Entry] = []
-        for item, place in beside:
-            exam = nearest_exam(place.folder, homes, climb=place.climb)
-            if exam is None:
-                refused.append(self.entry(item, "mask", Reason.MASK_WITHOUT_SLICE))
-            else:
-                hashed = self.placed(item, "mask", Place("", "", item.key))
-                found.append(replace(hashed, patient=exam[0], exam=exam[1]))
-        return found, refused
-
-    def _known_homes(self) -> Iterator[tuple[str, str, str]]:
-        """Yield key, patient and exam of the slices of the ledger that are still as they were."""
-        keys = {name: key for key, name in self.names.items() if name not in self.changed}
-        for row in self.ledger.where("role", ["slice"]):
-            if row.patient is not None and row.exam is not None and row.source in keys:
-                yield keys[row.source], row.patient, row.exam
-
-    def homeless(self) -> list[ListedObject]:
-        """Return masks that the ledger holds without an exam: their slices may have come."""
-        rows = self.ledger.where("reason", [Reason.MASK_WITHOUT_SLICE.value])
-        homeless = self.objects(row for row in rows if row.exam is None)
-        return [item for item in homeless if self.names[item.key] not in self.changed]
-
     def objects(self, rows: Iterable[Entry]) -> list[ListedObject]:
         """Return the objects of the listing that rows of the ledger are about."""
         wanted = {row.source for row in rows}
+        if not wanted:
+            return []
         return [item for item in self.listed if self.names[item.key] in wanted]
 
     def check_still_there(self, refused: Iterable[Entry]) -> None:
@@ -166,14 +126,15 @@ class Source:
                 "Mount or restore it, then run the same command again"
             )
 
-    def kept(self, rows: Iterable[Entry], anew: Collection[str]) -> Iterator[Planned]:
+    def kept(self, rows: Collection[Entry], anew: Collection[str]) -> Iterator[Planned]:
         """Yield what is taken over from the parts that hold it.
 
         Args:
             rows: Of the ledger.
             anew: Exams that are planned anew.
         """
-        keys = {name: key for key, name in self.names.items()}
+        wanted = {row.source for row in rows}
+        keys = {name: key for key, name in self.names.items() if name in wanted}
         for row in rows:
             patient, exam, slice_id, part = row.patient, row.exam, row.slice, row.part
             # Only what was placed lies in a part.
@@ -244,10 +205,12 @@ def open_source(settings: Settings, name: str, pseudonyms: Pseudonyms) -> Source
         known_names = ", ".join(settings.corpora) or "none"
         raise ConfigError(f"there is no corpora.{name} in the settings; known: {known_names}")
     store = Store.from_config(settings.store)
-    slices_table = open_table(store, corpus.slices_url(store, name))
-    _check_same(name, config, pseudonyms, slices_table)
+    # The ledger first: a commit to it after this fails the run's own, so that all other tables
+    # may be read later and still be those that belong to it.
     held = open_ledger(store, name)
     _check_same(name, config, pseudonyms, held.table)
+    slices_table = open_table(store, corpus.slices_url(store, name))
+    _check_same(name, config, pseudonyms, slices_table)
     with unnamed(f"corpora.{name}.source"):
         listed = store.listing(config.source)
     with unnamed(f"corpora.{name}.labels"):

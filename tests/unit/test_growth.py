@@ -62,7 +62,7 @@ def ingested(ledger: Mapping[str, Entry], listing: Listing) -> dict[str, Entry]:
     there = {f"source {key}": planned(key, item) for key, item in listing.items()}
     growth, new = grown(ledger, listing)
     again = [there[row.source] for row in growth.again]
-    first, copies = first_by_key([*new, *again], known=growth.accepted)
+    first, copies = first_by_key([*new, *again], known=growth.taken)
     kept = [
         replace(
             planned("", Object(0, 0, 0)),
@@ -167,3 +167,21 @@ def test_a_new_exam_of_another_patient_touches_nothing() -> None:
     before = ingested({}, {"a": Object(0, 0, 1)})
     growth, _ = grown(before, {"a": Object(0, 0, 1), "b": Object(1, 0, 2)})
     assert (growth.parts, growth.again, growth.kept) == (set(), [], [])
+
+
+def test_a_copy_of_what_another_exam_holds_rejected_stays_a_copy() -> None:
+    listing = {"a": Object(0, 0, 1), "b": Object(1, 0, 1), "c": Object(1, 0, 2)}
+    before = ingested({}, listing)
+    assert before["source b"].outcome == "duplicate"
+    rejected = replace(before["source a"], outcome="rejected", part=None)
+    after = ingested({**before, "source a": rejected}, {**listing, "d": Object(1, 0, 3)})
+    assert after["source b"].outcome == "duplicate"
+
+
+def test_an_exam_of_which_the_labels_are_new_is_planned_anew() -> None:
+    listing = {"a": Object(0, 0, 1), "b": Object(1, 0, 2)}
+    held = list(ingested({}, listing).values())
+    here = {row.source for row in held}
+    growth = growth_of(held, [], changed=set(), here=here, anew={"exam 0 0"})
+    assert [row.source for row in growth.again] == ["source a"]
+    assert [row.source for row in growth.kept] == ["source b"]
