@@ -2,7 +2,8 @@
 
 CPU time (user and system, of every process, Ray's daemons included) of a large corpus less that of
 a small one, for 1,000 more slices of 512 x 512, uncompressed: our ingest, our ingest with pydicom
-alone, a plain loop, and a naive Ray Data pipeline (benchmarks/ingest_rivals.py), taking turns.
+alone, a plain loop, and a naive Ray Data pipeline (benchmarks/ingest_rivals.py), taking turns,
+none with anything of the corpus in the memory of the system, as with a corpus that is larger.
 Then the memory of a worker, large beside small, and a second ingest of what is unchanged, beside a
 bare listing. Prints each run, and last one line of JSON with the medians over the repetitions.
 
@@ -14,6 +15,7 @@ where it was stopped; `--fresh` measures again.
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -81,6 +83,7 @@ class Bench:
 
         def work() -> Usage:
             _remove(place)
+            _forget(place.sources[slices])
             usage = run(command(place, contender, slices), place.environment)
             _remove(place)
             return usage
@@ -187,6 +190,15 @@ def _remove(place: Place) -> None:
             fs.rm(place.output, recursive=True)
         return
     shutil.rmtree(place.output, ignore_errors=True)
+
+
+def _forget(source: str) -> None:
+    """Have nothing of a corpus in the memory of the system: a real one is larger than that."""
+    if "://" in source:
+        return
+    for path in Path(source).rglob("*.dcm"):
+        with path.open("rb") as stream:
+            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def local_place(out: Path, *sizes: int) -> Place:

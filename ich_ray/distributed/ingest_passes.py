@@ -84,6 +84,8 @@ def read_headers(
         )
         for start in range(0, len(items), HEADERS_PER_BLOCK)
     )
+    layout = source.layout
+    by_key = layout if isinstance(layout, LabelsExams) else None
     placed: list[Planned] = []
     refused: list[Entry] = []
     facts: dict[str, HeaderFacts] = {}
@@ -94,8 +96,8 @@ def read_headers(
                 refused.append(source.entry(item, "object", Reason(row["reason"])))
                 continue
             patient, exam = row["patient"], row["exam"]
-            if isinstance(source.layout, LabelsExams):
-                patient = exam = source.layout.exam_of(item.key)
+            if by_key is not None:
+                patient = exam = by_key.exam_of(item.key)
             where = Place(patient, exam, row["slice"], row["series"])
             placed.append(source.placed(item, row["role"], where))
             if row["role"] == "slice":

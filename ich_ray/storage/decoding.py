@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ich_ray.errors import InvalidExam, Reason
 
-_LOGGERS = ("pydicom", "nibabel.global")
+_LOGGERS = tuple(logging.getLogger(name) for name in ("pydicom", "nibabel.global"))
 
 
 class Unsure(Exception):
@@ -21,9 +21,8 @@ def decoding(reason: Reason, what: str) -> Iterator[None]:
     The one place with `except Exception`: decoders raise anything here, from struct.error to
     RecursionError. Their warnings and messages quote values of the header, so they end here too.
     """
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
-    disabled = [logger.disabled for logger in loggers]
-    for logger in loggers:
+    disabled = [logger.disabled for logger in _LOGGERS]
+    for logger in _LOGGERS:
         logger.disabled = True
     try:
         with warnings.catch_warnings():
@@ -36,5 +35,5 @@ def decoding(reason: Reason, what: str) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001  (the documented boundary)
         raise InvalidExam(reason, f"{what} ({type(error).__name__})") from None
     finally:
-        for logger, before in zip(loggers, disabled, strict=True):
+        for logger, before in zip(_LOGGERS, disabled, strict=True):
             logger.disabled = before

@@ -38,7 +38,7 @@ def fetch(store: Store, url: str, source: str, size: int, *, end: int | None = N
     if end is None and size > LARGEST_OBJECT:
         raise InvalidExam(Reason.TOO_LARGE, f"{size} bytes; at most {LARGEST_OBJECT} are read")
     try:
-        return store.read_bytes(url) if end is None else store.read_range(url, 0, end)
+        return store.read_bytes(url, once=True) if end is None else store.read_range(url, 0, end)
     except FileNotFoundError:
         raise InvalidExam(Reason.UNREADABLE, "listed, and then not there") from None
     except SurroundingsError as error:

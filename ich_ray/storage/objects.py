@@ -82,8 +82,12 @@ class Store:
         """
         return int(self._ask(url, "look for")["size"])
 
-    def read_bytes(self, url: str) -> bytes:
+    def read_bytes(self, url: str, *, once: bool = False) -> bytes:
         """Return an object's bytes.
+
+        Args:
+            url: Of the object.
+            once: Nobody will ask for it soon: a disk's cache need not keep it.
 
         Raises:
             FileNotFoundError: The store answers, and holds no such object.
@@ -95,7 +99,7 @@ class Store:
         try:
             with _answered(url, "read"):
                 if is_local(url):
-                    return Path(_path(url)).read_bytes()
+                    return _read_local(_path(url), once=once)
                 return cast(bytes, self._fs(url).cat_file(_path(url)))
         except FileNotFoundError:
             self._confirm_absent(url)
@@ -109,9 +113,8 @@ class Store:
             with _answered(url, "read"):
                 if is_local(url):
                     with open(_path(url), "rb", buffering=0) as stream:
-                        # Else Linux reads ahead, 128 KiB for a header of 2; macOS has no such call.
-                        if hasattr(os, "posix_fadvise"):
-                            os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+                        # Else Linux reads ahead, 128 KiB for a header of 2.
+                        _advise(stream, "POSIX_FADV_RANDOM")
                         return os.pread(stream.fileno(), end - start, start)
                 return cast(bytes, self._fs(url).cat_file(_path(url), start=start, end=end))
         except FileNotFoundError:
@@ -138,10 +141,15 @@ class Store:
             stream.write(data)
 
     @contextlib.contextmanager
-    def create(self, url: str) -> Iterator[BinaryIO]:
-        """Open an object for writing; it is there, as a whole, when the block ends in peace."""
+    def create(self, url: str, *, once: bool = False) -> Iterator[BinaryIO]:
+        """Open an object for writing; it is there, as a whole, when the block ends in peace.
+
+        Args:
+            url: Of the object.
+            once: This process will not read it soon: a disk's cache need not keep it.
+        """
         if is_local(url):
-            with _answered(url, "write"), _local_file(Path(_path(url))) as stream:
+            with _answered(url, "write"), _local_file(Path(_path(url)), once=once) as stream:
                 yield stream
             return
         buffer = io.BytesIO()
@@ -391,8 +399,23 @@ def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
+def _read_local(path: str, *, once: bool) -> bytes:
+    with open(path, "rb", buffering=0) as stream:
+        data = stream.read()
+        if once:
+            # A corpus of hundreds of GB would fill the memory with pages that nobody wants again.
+            _advise(stream, "POSIX_FADV_DONTNEED")
+        return data
+
+
+def _advise(stream: BinaryIO, advice: str) -> None:
+    """Tell the system how a file is read, where it listens: macOS has no such call."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(stream.fileno(), 0, 0, getattr(os, advice))
+
+
 @contextlib.contextmanager
-def _local_file(path: Path) -> Iterator[BinaryIO]:
+def _local_file(path: Path, *, once: bool) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -400,6 +423,8 @@ def _local_file(path: Path) -> Iterator[BinaryIO]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
+            if once:
+                _advise(stream, "POSIX_FADV_DONTNEED")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

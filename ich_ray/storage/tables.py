@@ -99,7 +99,7 @@ def write_groups(
     """Write one Parquet file from its row groups, of which one at a time is held."""
     path = part_path(name)
     rows = 0
-    with store.create(join(table_url, path)) as stream:
+    with store.create(join(table_url, path), once=True) as stream:
         with pq.ParquetWriter(
             stream,
             schema,
