@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from ich_ray.exam import Geometry, Slice
 from ich_ray.phantom import SITES, make_exam
-from ich_ray.storage import corpus, slice_codec
+from ich_ray.storage import corpus, slice_codec, slice_rows
 from ich_ray.storage.objects import Store
 from ich_ray.storage.tables import write_groups
 
@@ -287,7 +287,7 @@ def range_requests(slices: list[Pixels], folder: Path) -> dict[str, list[int]]:
             )
             for i, values in enumerate(slices)
         ]
-        return corpus.to_table([made])
+        return slice_rows.to_table([made])
 
     part = write_groups(
         Store(str(folder)), str(folder), "range-requests", corpus.SCHEMA, map(exam, range(3))

@@ -399,6 +399,9 @@ class ShowConfig:
     max_slices: int = 400
     """Slices of one page; of a longer exam they are chosen evenly, and the page says so."""
 
+    since: int = -1
+    """Version of the corpus: its page lists exams that hold anything new since; -1 lists all."""
+
     def __post_init__(self) -> None:
         """Check the numbers of pictures."""
         _at_least(0, self, "thumbnails")

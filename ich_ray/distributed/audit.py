@@ -25,9 +25,9 @@ from ich_ray.reporting.audit_page import to_html
 from ich_ray.reporting.thumbnails import Thumbnail
 from ich_ray.sharing import between, within
 from ich_ray.storage.corpus import Corpus, ledger_url, open_corpus
-from ich_ray.storage.objects import absolute, join
 from ich_ray.storage.slice_facts import VERSION, missing_facts
 from ich_ray.storage.tables import open_table
+from ich_ray.storage.urls import absolute, join
 
 RULES = 1
 """Raised when the same facts lead to another report."""

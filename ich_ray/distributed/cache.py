@@ -24,9 +24,10 @@ from ich_ray.exam import IGNORED, Slice
 from ich_ray.learning.epoch import Worker
 from ich_ray.learning.sampling import SlicePool, SliceStack
 from ich_ray.storage.corpus import read_exams
-from ich_ray.storage.objects import Store, join
+from ich_ray.storage.objects import Store
 from ich_ray.storage.predictions import decode_mask
 from ich_ray.storage.tables import iterate_groups, part_path
+from ich_ray.storage.urls import join
 from ich_ray.windows import mask_to_grid, preprocessing_id
 
 

@@ -26,9 +26,10 @@ from ich_ray.exam import Slice
 from ich_ray.learning.predictor import Predictor
 from ich_ray.storage.checkpoints import load_weights
 from ich_ray.storage.corpus import read_exams
-from ich_ray.storage.objects import Store, join
+from ich_ray.storage.objects import Store
 from ich_ray.storage.predictions import MAP_KIND, PREDICTIONS, encode_map
 from ich_ray.storage.tables import Part, Table, commit_once, open_table, part_path, write_part
+from ich_ray.storage.urls import join
 from ich_ray.windows import preprocessing_id
 
 

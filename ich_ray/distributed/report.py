@@ -35,8 +35,8 @@ from ich_ray.reporting.contents import (
 )
 from ich_ray.reporting.report import write_report
 from ich_ray.settings import for_record
-from ich_ray.storage.objects import join
 from ich_ray.storage.tables import read_rows
+from ich_ray.storage.urls import join
 
 TITLES = {
     "baseline": "Teacher (baseline)",

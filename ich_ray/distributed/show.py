@@ -24,7 +24,8 @@ from ich_ray.reporting.exam_page import ExamPage, ShownSlice
 from ich_ray.reporting.outlines import name_of
 from ich_ray.slice_facts import facts_of
 from ich_ray.storage.corpus import Corpus, hounsfield, index_table, open_corpus, read_exams
-from ich_ray.storage.objects import absolute, join
+from ich_ray.storage.new_since import new_since
+from ich_ray.storage.urls import absolute, join
 
 SHORTEST_PREFIX = 4
 SILENT = "not known"
@@ -65,7 +66,7 @@ def show_corpus(run: Session, name: str, *, command: str) -> ShowSummary:
         command: What the page says writes the page of an exam.
     """
     corpus = open_corpus(run.store, name)
-    index = index_table(run.store, corpus)
+    index = _shown(run, corpus)
     exams = _listed(index)
     places = {row["exam"]: row for row in index.select(["exam", "patient", "file"]).to_pylist()}
     chosen = [
@@ -83,6 +84,21 @@ def show_corpus(run: Session, name: str, *, command: str) -> ShowSummary:
     )
     url = _write(run, f"{name}.html", corpus_page.to_html(page))
     return ShowSummary(page=url, corpus=name, exams=len(exams), slices=index.num_rows)
+
+
+def _shown(run: Session, corpus: Corpus) -> pa.Table:
+    """Return the index of the exams that a page lists: all, or those with anything new."""
+    index = index_table(run.store, corpus)
+    since = run.settings.show.since
+    if since < 0:
+        return index
+    exams = new_since(run.store, corpus, since)["exam"].unique()
+    if not len(exams):
+        raise ConfigError(
+            f"corpus {corpus.name} is at version {corpus.version}, and no slice of it is new since "
+            f"show.since={since}; name an earlier version, or -1 for all exams"
+        )
+    return index.filter(pa.compute.is_in(index["exam"], value_set=exams))
 
 
 def show_exam(run: Session, name: str, prefix: str) -> ShowSummary:

@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from ich_ray.errors import ConfigError
-from ich_ray.storage.objects import Store, join
+from ich_ray.storage.objects import Store
+from ich_ray.storage.urls import join
 
 WEIGHTS = "weights.safetensors"
 RECORD = "model.json"

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from ich_ray.errors import InvalidExam, Reason, SurroundingsError
 from ich_ray.storage.nifti_volume import MAX_BYTES
-from ich_ray.storage.objects import Store, is_local
+from ich_ray.storage.objects import Store
 from ich_ray.storage.read_ahead import DEPTH
+from ich_ray.storage.urls import is_local
 
 LARGEST_OBJECT = MAX_BYTES
 """A larger object is not fetched: a worker holds it whole, and nobody's slices are so large."""

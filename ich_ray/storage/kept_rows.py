@@ -10,8 +10,9 @@ from ich_ray.errors import SurroundingsError
 from ich_ray.exam import Slice
 from ich_ray.ingest_plan import Planned
 from ich_ray.storage import corpus
-from ich_ray.storage.objects import Store, join
+from ich_ray.storage.objects import Store
 from ich_ray.storage.tables import iterate_groups, part_path
+from ich_ray.storage.urls import join
 
 
 def kept_groups(store: Store, name: str, kept: Sequence[Planned]) -> Iterator[pa.Table]:

@@ -1,12 +1,7 @@
 """Objects by URL, local or S3: read, list and write, and what an outage looks like."""
 
 import contextlib
-import errno
 import io
-import os
-import stat
-import sys
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +11,10 @@ import fsspec
 import pyarrow.fs
 
 from ich_ray.config import StoreConfig
-from ich_ray.errors import ConfigError, SurroundingsError
-from ich_ray.storage import archive
+from ich_ray.errors import ConfigError
+from ich_ray.storage import archive, local_files
+from ich_ray.storage.outages import answered, bucket_missing
+from ich_ray.storage.urls import absolute, is_local, join, path_of, protocol
 
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 30
@@ -97,10 +94,10 @@ class Store:
         if archive.is_member(url):
             return archive.read(self.read_range, archive.Member.of_url(url))
         try:
-            with _answered(url, "read"):
+            with answered(url, "read"):
                 if is_local(url):
-                    return _read_local(_path(url), once=once)
-                return cast(bytes, self._fs(url).cat_file(_path(url)))
+                    return local_files.read(path_of(url), once=once)
+                return cast(bytes, self._fs(url).cat_file(path_of(url)))
         except FileNotFoundError:
             self._confirm_absent(url)
             raise FileNotFoundError(f"{url} does not exist") from None
@@ -110,13 +107,10 @@ class Store:
         if archive.is_member(url):
             return archive.read(self.read_range, archive.Member.of_url(url), end=end)[start:]
         try:
-            with _answered(url, "read"):
+            with answered(url, "read"):
                 if is_local(url):
-                    with open(_path(url), "rb", buffering=0) as stream:
-                        # Else Linux reads ahead, 128 KiB for a header of 2.
-                        _advise(stream, "POSIX_FADV_RANDOM")
-                        return os.pread(stream.fileno(), end - start, start)
-                return cast(bytes, self._fs(url).cat_file(_path(url), start=start, end=end))
+                    return local_files.read_range(path_of(url), start, end)
+                return cast(bytes, self._fs(url).cat_file(path_of(url), start=start, end=end))
         except FileNotFoundError:
             self._confirm_absent(url)
             raise FileNotFoundError(f"{url} does not exist") from None
@@ -127,8 +121,8 @@ class Store:
         try:
             # Parquet knows the ranges that it wants: a read-ahead would fetch more.
             with (
-                _answered(url, "read"),
-                self._fs(url).open(_path(url), "rb", cache_type="none") as stream,
+                answered(url, "read"),
+                self._fs(url).open(path_of(url), "rb", cache_type="none") as stream,
             ):
                 yield cast(BinaryIO, stream)
         except FileNotFoundError:
@@ -149,16 +143,19 @@ class Store:
             once: This process will not read it soon: a disk's cache need not keep it.
         """
         if is_local(url):
-            with _answered(url, "write"), _local_file(Path(_path(url)), once=once) as stream:
+            with (
+                answered(url, "write"),
+                local_files.create(Path(path_of(url)), once=once) as stream,
+            ):
                 yield stream
             return
         buffer = io.BytesIO()
         yield buffer
         try:
-            with _answered(url, "write"):
-                self._fs(url).pipe_file(_path(url), buffer.getvalue())
+            with answered(url, "write"):
+                self._fs(url).pipe_file(path_of(url), buffer.getvalue())
         except FileNotFoundError:
-            raise _bucket_missing(url) from None
+            raise bucket_missing(url) from None
 
     def listing(self, url: str) -> list[ListedObject]:
         """Return every object under a URL, by key; empty if there is none.
@@ -173,9 +170,12 @@ class Store:
         through = archive.split(url)
         if through is not None and self.exists(through[0]):
             return sorted(self._archived(*through), key=lambda item: item.key)
-        with _answered(url, "list"):
+        with answered(url, "list"):
             if is_local(url):
-                found = list(_local_objects(Path(_path(url)), url))
+                found = [
+                    ListedObject(key, f"{url}/{key}", size, etag)
+                    for key, size, etag in local_files.walk(path_of(url))
+                ]
             else:
                 found = self._remote_objects(url)
         return sorted(found, key=lambda item: item.key)
@@ -190,7 +190,7 @@ class Store:
         if not self.exists(url):
             return None
         if is_local(url):
-            return _listed(Path(_path(url)), name, url)
+            return ListedObject(name, url, *local_files.describe(path_of(url)))
         found = self._ask(url, "look for")
         return ListedObject(name, join(folder, name), int(found["size"]), _remote_etag(found))
 
@@ -218,13 +218,13 @@ class Store:
         if is_local(url):
             return None, absolute(url)
         handler = pyarrow.fs.FSSpecHandler(self._fs(url))
-        return pyarrow.fs.PyFileSystem(handler), _path(url)
+        return pyarrow.fs.PyFileSystem(handler), path_of(url)
 
     def _fs(self, url: str) -> Any:
-        protocol = _protocol(url)
-        if protocol not in self._file_systems:
+        client = protocol(url)
+        if client not in self._file_systems:
             options: dict[str, Any] = {}
-            if protocol == "s3":
+            if client == "s3":
                 options = {
                     "endpoint_url": self.endpoint_url or None,
                     "use_listings_cache": False,
@@ -235,32 +235,32 @@ class Store:
                     },
                 }
             try:
-                self._file_systems[protocol] = fsspec.filesystem(protocol, **options)
+                self._file_systems[client] = fsspec.filesystem(client, **options)
             except (ValueError, ImportError):
                 raise ConfigError(
-                    f"a URL of the settings names the protocol {protocol!r}, which is not known "
+                    f"a URL of the settings names the protocol {client!r}, which is not known "
                     "here; use a local folder or s3://bucket/prefix"
                 ) from None
-        return self._file_systems[protocol]
+        return self._file_systems[client]
 
     def _ask(self, url: str, verb: str) -> Any:
         try:
-            with _answered(url, verb):
-                return self._fs(url).info(_path(url))
+            with answered(url, verb):
+                return self._fs(url).info(path_of(url))
         except FileNotFoundError:
             self._confirm_absent(url)
             raise
 
     def _confirm_absent(self, url: str) -> None:
         """Ask twice, by another call: s3fs may report an outage as FileNotFoundError."""
-        if _protocol(url) != "s3":
+        if protocol(url) != "s3":
             return
-        bucket, _, key = _path(url).partition("/")
+        bucket, _, key = path_of(url).partition("/")
         try:
-            with _answered(url, "look for"):
+            with answered(url, "look for"):
                 self._fs(url).call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1)
         except FileNotFoundError:
-            raise _bucket_missing(url) from None
+            raise bucket_missing(url) from None
 
     def _archived(self, url: str, prefix: str) -> Iterator[ListedObject]:
         folder = f"{prefix}/" if prefix else ""
@@ -272,12 +272,12 @@ class Store:
 
     def _remote_objects(self, url: str) -> list[ListedObject]:
         try:
-            entries = self._fs(url).find(_path(url), detail=True)
+            entries = self._fs(url).find(path_of(url), detail=True)
         except FileNotFoundError:
             entries = {}
         if not entries:
             self._confirm_absent(url)
-        prefix = _path(url).rstrip("/") + "/"
+        prefix = path_of(url).rstrip("/") + "/"
         return [
             ListedObject(
                 key=name.removeprefix(prefix),
@@ -288,175 +288,6 @@ class Store:
             for name, entry in entries.items()
             if entry["type"] == "file" and name.startswith(prefix)
         ]
-
-
-def is_local(url: str) -> bool:
-    """Tell whether a URL is a path of this machine.
-
-    >>> is_local("out/demo"), is_local("s3://ich/demo")
-    (True, False)
-    """
-    return _protocol(url) == "file"
-
-
-def absolute(url: str) -> str:
-    """Return a URL that means the same in every process.
-
-    >>> absolute("s3://ich/demo/")
-    's3://ich/demo'
-    """
-    return os.path.abspath(_path(url)) if is_local(url) else url.rstrip("/")
-
-
-def join(url: str, *parts: str) -> str:
-    """Return the URL of something below another.
-
-    >>> join("s3://ich/demo", "corpora", "a")
-    's3://ich/demo/corpora/a'
-    """
-    return "/".join([url.rstrip("/"), *parts])
-
-
-def _protocol(url: str) -> str:
-    head, separator, _ = url.partition("://")
-    return {"s3a": "s3"}.get(head, head) if separator else "file"
-
-
-def _path(url: str) -> str:
-    # fsspec's paths of the web are whole URLs.
-    if "://" not in url or _protocol(url) in ("http", "https"):
-        return url
-    return url.partition("://")[2]
-
-
-@contextlib.contextmanager
-def _answered(url: str, verb: str) -> Iterator[None]:
-    """Turn what a store's clients raise into one sentence with the URL and what to do."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except _refusals() as error:
-        advice = (
-            "give this user access to the folder"
-            if is_local(url)
-            else "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the bucket's policy"
-        )
-        raise SurroundingsError(
-            f"cannot {verb} {url}: access refused ({_first_line(error)}); {advice}"
-        ) from error
-    except _failures() as error:
-        if is_local(url) and getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
-            raise disk_full(url) from error
-        advice = (
-            "check the disk"
-            if is_local(url)
-            else "check that the store runs and store.endpoint_url"
-        )
-        raise SurroundingsError(
-            f"cannot {verb} {url}: {_first_line(error)}; {advice}, then run the same command again"
-        ) from error
-
-
-def disk_full(url: str) -> SurroundingsError:
-    """Return what to say when a write of a local file found no space; names the disk."""
-    disk = Path(absolute(url))
-    while not os.path.ismount(disk):
-        disk = disk.parent
-    return SurroundingsError(
-        f"cannot write {url}: the disk mounted at {disk} is full, or your quota of it; make room "
-        "there, or set another store.root, then run the same command again: what is committed is "
-        "whole, and what is finished is not done again"
-    )
-
-
-def _refusals() -> tuple[type[BaseException], ...]:
-    return PermissionError, *_raised_by("botocore.exceptions", "NoCredentialsError")
-
-
-def _failures() -> tuple[type[BaseException], ...]:
-    clients = _raised_by("botocore.exceptions", "BotoCoreError") + _raised_by(
-        "aiohttp", "ClientError"
-    )
-    return OSError, *clients
-
-
-def _raised_by(module: str, name: str) -> tuple[type[BaseException], ...]:
-    """Return an exception of a client of S3: nothing before the client is loaded, which is slow."""
-    loaded = sys.modules.get(module)
-    return () if loaded is None else (getattr(loaded, name),)
-
-
-def _bucket_missing(url: str) -> SurroundingsError:
-    bucket = _path(url).partition("/")[0]
-    return SurroundingsError(
-        f"cannot reach {url}: there is no bucket {bucket!r}; make it, or correct the URL"
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
-def _read_local(path: str, *, once: bool) -> bytes:
-    with open(path, "rb", buffering=0) as stream:
-        data = stream.read()
-        if once:
-            # A corpus of hundreds of GB would fill the memory with pages that nobody wants again.
-            _advise(stream, "POSIX_FADV_DONTNEED")
-        return data
-
-
-def _advise(stream: BinaryIO, advice: str) -> None:
-    """Tell the system how a file is read, where it listens: macOS has no such call."""
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(stream.fileno(), 0, 0, getattr(os, advice))
-
-
-@contextlib.contextmanager
-def _local_file(path: Path, *, once: bool) -> Iterator[BinaryIO]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "wb") as stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-            if once:
-                _advise(stream, "POSIX_FADV_DONTNEED")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _local_objects(folder: Path, url: str) -> Iterator[ListedObject]:
-    """Walk a folder; links to folders are not followed."""
-    # As text, and with what the folder itself knows of its entries: a Path and a look at the name
-    # for each of a million files would cost more than all the rest of a run without work.
-    pending = [(str(folder), "")]
-    while pending:
-        parent, prefix = pending.pop()
-        with contextlib.suppress(FileNotFoundError), os.scandir(parent) as entries:
-            for entry in entries:
-                key = prefix + entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append((entry.path, f"{key}/"))
-                    continue
-                # A dangling link, or a file that went away since, is nothing to read.
-                with contextlib.suppress(FileNotFoundError):
-                    status = entry.stat()
-                    if not stat.S_ISDIR(status.st_mode):
-                        yield ListedObject(key, f"{url}/{key}", status.st_size, _etag(status))
-
-
-def _listed(path: Path, key: str, url: str) -> ListedObject:
-    status = path.stat()
-    return ListedObject(key, url, status.st_size, _etag(status))
-
-
-def _etag(status: os.stat_result) -> str:
-    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 def _remote_etag(entry: Mapping[str, Any]) -> str:

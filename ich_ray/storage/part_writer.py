@@ -17,14 +17,15 @@ from ich_ray.errors import InvalidExam, Reason
 from ich_ray.exam import Slice
 from ich_ray.identity import Pseudonyms
 from ich_ray.ingest_plan import Entry, Planned, Truth
-from ich_ray.storage import corpus, dicom
+from ich_ray.storage import corpus, dicom, slice_rows
 from ich_ray.storage.allocation import keep_freed_memory
 from ich_ray.storage.corpora.layout import Layout, with_truth
 from ich_ray.storage.fetching import depth_of, fetch
 from ich_ray.storage.kept_rows import kept_groups, with_kept
-from ich_ray.storage.objects import Store, join
+from ich_ray.storage.objects import Store
 from ich_ray.storage.read_ahead import read_ahead
 from ich_ray.storage.tables import Part, write_groups
+from ich_ray.storage.urls import join
 
 Mask = UInt8[np.ndarray, "rows columns"]
 
@@ -191,7 +192,7 @@ class PartWriter:
                 slices = averaged(slices, thickness_mm=self.average_to_mm)
             if slices:
                 origins = {o.slice: (o.source, o.etag) for o in kept if o.role == "slice"}
-                yield corpus.to_table([slices], origins=origins | read.origins)
+                yield slice_rows.to_table([slices], origins=origins | read.origins)
         for group in kept_groups(self.store, self.corpus, whole):
             found.kept_rows += group.num_rows
             yield group

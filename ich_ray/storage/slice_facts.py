@@ -13,8 +13,9 @@ import pyarrow as pa
 from ich_ray.exam import Geometry
 from ich_ray.slice_facts import SliceFacts, facts_of
 from ich_ray.storage.corpus import Corpus, hounsfield, read_exams
-from ich_ray.storage.objects import Store, join
+from ich_ray.storage.objects import Store
 from ich_ray.storage.tables import iterate_groups, write_groups
+from ich_ray.storage.urls import join
 
 VERSION = "1"
 """Of the columns and of the fingerprint; another version lies elsewhere, and is computed anew."""

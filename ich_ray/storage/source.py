@@ -19,9 +19,10 @@ from ich_ray.storage.corpora.layout import Layout, Place, Role
 from ich_ray.storage.ingest_log import settle, unsettled
 from ich_ray.storage.layouts import layout_id, layout_of
 from ich_ray.storage.ledger import Ledger, open_ledger
-from ich_ray.storage.objects import ListedObject, Store, join
+from ich_ray.storage.objects import ListedObject, Store
 from ich_ray.storage.part_writer import PartWriter
 from ich_ray.storage.tables import Table, open_table
+from ich_ray.storage.urls import join
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,9 @@ from deltalake.transaction import AddAction, RemoveAction, create_table_with_add
 
 from ich_ray.errors import SurroundingsError
 from ich_ray.identity import content_hash
-from ich_ray.storage.objects import Store, disk_full, is_local, join
+from ich_ray.storage.objects import Store
+from ich_ray.storage.outages import disk_full
+from ich_ray.storage.urls import is_local, join
 
 PROPERTIES = "ich_ray"
 """Key of our properties in the information that a commit carries."""

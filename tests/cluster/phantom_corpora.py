@@ -9,7 +9,7 @@ from ich_ray.exam import Geometry, Slice
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
 from ich_ray.ingest_plan import Entry
 from ich_ray.phantom import SITES, make_exam
-from ich_ray.storage import corpus, ledger
+from ich_ray.storage import corpus, ledger, slice_rows
 from ich_ray.storage.objects import Store
 from ich_ray.storage.tables import commit, write_part
 from ich_ray.volume import position_along
@@ -67,7 +67,7 @@ def write_corpus(
     for start in range(0, len(whole), exams_of_a_part):
         chosen = whole[start : start + exams_of_a_part]
         tag = NAMES.of(" ".join(item.key for exam in chosen for item in exam))
-        rows = corpus.to_table(chosen)
+        rows = slice_rows.to_table(chosen)
         parts.append(write_part(store, table_url, tag, rows, [len(exam) for exam in chosen]))
     kind = whole[0][0].kind
     properties = {

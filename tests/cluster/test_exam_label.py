@@ -7,7 +7,7 @@ import pytest
 from ich_ray.distributed.session import Selection
 from ich_ray.distributed.statistics import ExamStatistics, StatisticsOfPart, exam_label
 from ich_ray.exam import Geometry, Slice
-from ich_ray.storage import corpus
+from ich_ray.storage import corpus, slice_rows
 from ich_ray.storage.objects import Store
 from ich_ray.storage.tables import commit, write_part
 
@@ -50,7 +50,7 @@ def statistics(folder: Path, exams: list[list[Slice]]) -> list[ExamStatistics]:
     """What evaluation would know of the exams of a corpus, by the plain threshold."""
     store = Store(str(folder))
     url = corpus.slices_url(store, "c")
-    part = write_part(store, url, "a", corpus.to_table(exams), [len(exam) for exam in exams])
+    part = write_part(store, url, "a", slice_rows.to_table(exams), [len(exam) for exam in exams])
     properties = {
         "schema_version": corpus.SCHEMA_VERSION,
         "kind": "hu",

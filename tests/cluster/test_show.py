@@ -104,6 +104,19 @@ def test_without_an_exam_all_are_listed_and_some_are_pictured(store: Store) -> N
     assert "<script" not in page
 
 
+def test_only_exams_with_anything_new_since_a_version_are_listed(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late = phantom_exam(40, site="c")
+    write_corpus(store, "a", [late])
+    page = shown(store, "a", "show.since=0")
+    assert re.findall(r"<code>([0-9a-f]{32})</code>", page) == [late[0].exam]
+    root = Path(store.root).parent
+    assert main(["show", str(root / "settings.toml"), "a", "show.since=1"]) == 2
+    assert "no slice of it is new since show.since=1" in capsys.readouterr().err
+    assert main(["show", str(root / "settings.toml"), "a", "show.since=7"]) != 0
+
+
 def test_a_windowed_corpus_shows_no_window_beyond_its_own(store: Store) -> None:
     exam = [
         replace(

@@ -19,7 +19,8 @@ from ich_ray.storage.checkpoints import (
     load_weights,
     save_model,
 )
-from ich_ray.storage.objects import Store, join
+from ich_ray.storage.objects import Store
+from ich_ray.storage.urls import join
 
 few = settings(max_examples=30)
 

@@ -12,7 +12,7 @@ from pydicom import Dataset
 from ich_ray.errors import ConfigError, InvalidExam, Reason, SurroundingsError
 from ich_ray.exam import Geometry, Slice
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
-from ich_ray.storage import corpus
+from ich_ray.storage import corpus, slice_rows
 from ich_ray.storage.corpora.ct_ich import CtIch
 from ich_ray.storage.corpora.folder import Folder
 from ich_ray.storage.corpora.layout import Truth, with_truth
@@ -139,7 +139,7 @@ def test_truth_comes_from_labels_and_masks() -> None:
 
 def made_corpus(store: Store, exams: list[list[Slice]], **changes: str) -> corpus.Corpus:
     url = corpus.slices_url(store, "c")
-    part = write_part(store, url, "a", corpus.to_table(exams), [len(exam) for exam in exams])
+    part = write_part(store, url, "a", slice_rows.to_table(exams), [len(exam) for exam in exams])
     properties = {"schema_version": corpus.SCHEMA_VERSION, "kind": "hu", "key_fingerprint": "f"}
     commit(store, url, schema=corpus.SCHEMA, parts=[part], properties={**properties, **changes})
     return corpus.open_corpus(store, "c")
@@ -192,7 +192,7 @@ def test_the_index_knows_neighbours_and_gaps(tmp_path: Path) -> None:
 
 def test_neighbours_never_cross_series() -> None:
     bone = dataclasses.replace(bare("a", 2), series="bone")
-    rows = corpus.to_table([[bare("a", 1), bone, bare("a", 3)]]).to_pylist()
+    rows = slice_rows.to_table([[bare("a", 1), bone, bare("a", 3)]]).to_pylist()
     assert [(row["slice"], row["next"], row["neighbours"]) for row in rows] == [
         ("a2", None, 0),
         ("a1", "a3", 1),
@@ -202,7 +202,7 @@ def test_neighbours_never_cross_series() -> None:
 
 def test_pixels_that_changed_on_disk_are_refused(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    rows = corpus.to_table([[bare("a", 1)]])
+    rows = slice_rows.to_table([[bare("a", 1)]])
     index = rows.schema.get_field_index("checksum")
     rows = rows.set_column(index, "checksum", [[12345]])
     url = corpus.slices_url(store, "c")

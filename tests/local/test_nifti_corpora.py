@@ -15,9 +15,9 @@ from ich_ray.settings import parse
 from ich_ray.storage import corpus, ledger
 from ich_ray.storage.corpora.ct_ich import CtIch
 from ich_ray.storage.layouts import layout_id
-from ich_ray.storage.objects import join
 from ich_ray.storage.source import Source, open_source
 from ich_ray.storage.source_labels import missing, read_labels
+from ich_ray.storage.urls import join
 from tests.local.nifti_corpora import (
     head,
     image_of,

@@ -9,7 +9,7 @@ import pytest
 
 from ich_ray.errors import ConfigError, InvalidExam
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
-from ich_ray.storage import annotations_table, corpus, dicom, ledger, series_table
+from ich_ray.storage import annotations_table, corpus, dicom, ledger, series_table, slice_rows
 from ich_ray.storage.corpora.cq500 import FINDINGS, READERS, Cq500
 from ich_ray.storage.corpora.folder import Folder
 from tests.local.dicom_objects import to_bytes
@@ -78,7 +78,7 @@ def test_a_slice_keeps_nothing_that_names_its_patient() -> None:
     with planting():
         data = to_bytes(planted_slice(1))
     assert len(leaks([("object", data)])) > 6
-    kept = corpus.to_table([[dicom.read_slice(data, NAMES)]]).to_pylist()
+    kept = slice_rows.to_table([[dicom.read_slice(data, NAMES)]]).to_pylist()
     assert leaks([("row", repr(kept).encode())]) == []
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from ich_ray.exam import Geometry, Slice
 from ich_ray.slice_facts import facts_of
-from ich_ray.storage import corpus
+from ich_ray.storage import corpus, slice_rows
 from ich_ray.storage.corpus import hounsfield, open_corpus
 from ich_ray.storage.objects import Store
 from ich_ray.storage.slice_facts import facts_url, missing_facts, read_facts, write_facts
@@ -46,7 +46,7 @@ def store(tmp_path: Path) -> Store:
     store = Store(str(tmp_path))
     url = corpus.slices_url(store, "c")
     parts = [
-        write_part(store, url, tag, corpus.to_table(exams), [len(slices) for slices in exams])
+        write_part(store, url, tag, slice_rows.to_table(exams), [len(slices) for slices in exams])
         for tag, exams in (("00", [exam("a"), exam("bb")]), ("01", [exam("ccc")]))
     ]
     properties = {"schema_version": corpus.SCHEMA_VERSION, "kind": "hu", "key_fingerprint": "k"}

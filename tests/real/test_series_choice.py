@@ -21,7 +21,7 @@ from ich_ray import volume
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
 from ich_ray.series import Choice, HeaderFacts, SeriesFacts, choose, dropped_by, series_facts
 from ich_ray.series_signs import signs_of
-from ich_ray.storage import corpus, dicom
+from ich_ray.storage import dicom, slice_rows
 from ich_ray.storage.corpora.cq500 import Cq500
 
 DATA = Path(os.environ.get("ICH_RAY_REAL_DATA", ""))
@@ -159,7 +159,7 @@ def test_a_head_with_three_spacings_has_no_gap_and_every_neighbour() -> None:
     assert steps == [4.0] * 13 + [1.08] + [7.0] * 13
     assert volume.gaps(positions) == []
     slices = [dicom.read_slice(p.read_bytes(), NAMES) for p in sorted(folder.glob("*.dcm"))]
-    rows = corpus.to_table([slices]).to_pylist()
+    rows = slice_rows.to_table([slices]).to_pylist()
     assert [row["neighbours"] for row in rows] == [1] + [2] * 26 + [1]
 
 

@@ -67,8 +67,9 @@ def test_every_import_points_down() -> None:
     ("path", "source"),
     [
         ("ich_ray/planted.py", "import torch"),
-        ("ich_ray/planted.py", "from ich_ray.storage.objects import Store"),
-        ("ich_ray/planted.py", "from ich_ray import learning"),
+        ("ich_ray/planted.py", "from ich_ray.storage.objects import Store")(
+            "ich_ray/planted.py", "from ich_ray import learning"
+        ),
         ("ich_ray/phantom/planted.py", "import pydicom"),
         ("ich_ray/storage/planted.py", "from ich_ray.learning.drn import Drn"),
         ("ich_ray/learning/planted.py", "import ich_ray.storage.objects"),
