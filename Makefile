@@ -6,7 +6,8 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: setup demo demo-real test test-unit test-local test-cluster test-real test-gpu check format \
-	bench-phantom bench-codecs bench-ingest bench-mutated bench-kills bench-planning clean
+	bench-phantom bench-codecs bench-ingest bench-speed bench-hostile bench-mutated \
+	bench-kills bench-planning clean
 
 setup: $(READY)
 
@@ -68,8 +69,15 @@ bench-phantom: $(READY)
 bench-codecs: $(READY)
 	$(BIN)/python -m benchmarks.pixel_codecs
 
+# All measures of ingest, one after the other: hours; each of them resumes, and has its own target.
 bench-ingest: $(READY)
+	$(BIN)/python -m benchmarks.ingest
+
+bench-speed: $(READY)
 	$(BIN)/python -m benchmarks.ingest_speed
+
+bench-hostile: $(READY)
+	$(BIN)/python -m benchmarks.hostile_dicom
 
 bench-mutated: $(READY)
 	$(BIN)/python -m benchmarks.mutated_dicom
