@@ -10,7 +10,7 @@ bare listing. Prints each run, and last one line of JSON with the medians over t
 Every finished run is kept under OUT by the revision of the code, so that the benchmark goes on
 where it was stopped; `--fresh` measures again.
 
-    python -m benchmarks.ingest_speed [--small 2000] [--large 12000] [--memory 20000] [--s3 1200]
+    python -m benchmarks.ingest_speed [--small 2000] [--large 12000] [--memory 20000] [--s3 6000]
 """
 
 import argparse
@@ -253,7 +253,7 @@ def main() -> None:
     parser.add_argument("--small", type=int, default=2_000)
     parser.add_argument("--large", type=int, default=12_000)
     parser.add_argument("--memory", type=int, default=20_000, help="slices; 0 takes --large")
-    parser.add_argument("--s3", type=int, default=1_200, help="slices; 0 leaves the S3 server out")
+    parser.add_argument("--s3", type=int, default=6_000, help="slices; 0 leaves the S3 server out")
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("out/bench"))
     parser.add_argument("--fresh", action="store_true", help="forget the runs of this revision")

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,7 +98,7 @@ class Store:
             with answered(url, "read"):
                 if is_local(url):
                     return local_files.read(path_of(url), once=once)
-                return cast(bytes, self._fs(url).cat_file(path_of(url)))
+                return self._read_remote(url)
         except FileNotFoundError:
             self._confirm_absent(url)
             raise FileNotFoundError(f"{url} does not exist") from None
@@ -110,7 +111,7 @@ class Store:
             with answered(url, "read"):
                 if is_local(url):
                     return local_files.read_range(path_of(url), start, end)
-                return cast(bytes, self._fs(url).cat_file(path_of(url), start=start, end=end))
+                return self._read_remote(url, start, end)
         except FileNotFoundError:
             self._confirm_absent(url)
             raise FileNotFoundError(f"{url} does not exist") from None
@@ -242,6 +243,25 @@ class Store:
                     "here; use a local folder or s3://bucket/prefix"
                 ) from None
         return self._file_systems[client]
+
+    def _read_remote(self, url: str, start: int | None = None, end: int | None = None) -> bytes:
+        if protocol(url) == "s3":
+            # Here and not above: botocore takes a while to load.
+            from ich_ray.storage import s3_reads
+
+            bucket, _, key = path_of(url).partition("/")
+            name = f"s3://{bucket}"
+            if name not in self._file_systems:
+                self._file_systems[name] = s3_reads.open_bucket(
+                    bucket,
+                    endpoint_url=self.endpoint_url or os.environ.get("AWS_ENDPOINT_URL", ""),
+                    max_attempts=self.max_attempts,
+                    connect_s=CONNECT_TIMEOUT_S,
+                    read_s=READ_TIMEOUT_S,
+                )
+            with contextlib.suppress(s3_reads.Unnameable):
+                return s3_reads.read(self._file_systems[name], key, start, end)
+        return cast(bytes, self._fs(url).cat_file(path_of(url), start=start, end=end))
 
     def _ask(self, url: str, verb: str) -> Any:
         try:

@@ -53,14 +53,21 @@ def disk_full(url: str) -> SurroundingsError:
 
 
 def _refusals() -> tuple[type[BaseException], ...]:
-    return PermissionError, *_raised_by("botocore.exceptions", "NoCredentialsError")
+    return (
+        PermissionError,
+        *_raised_by("botocore.exceptions", "NoCredentialsError"),
+        *_raised_by("obstore.exceptions", "PermissionDeniedError"),
+        *_raised_by("obstore.exceptions", "UnauthenticatedError"),
+    )
 
 
 def _failures() -> tuple[type[BaseException], ...]:
-    clients = _raised_by("botocore.exceptions", "BotoCoreError") + _raised_by(
-        "aiohttp", "ClientError"
+    return (
+        OSError,
+        *_raised_by("botocore.exceptions", "BotoCoreError"),
+        *_raised_by("aiohttp", "ClientError"),
+        *_raised_by("obstore.exceptions", "BaseError"),
     )
-    return OSError, *clients
 
 
 def _raised_by(module: str, name: str) -> tuple[type[BaseException], ...]:

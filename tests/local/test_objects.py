@@ -77,12 +77,12 @@ def test_a_store_travels_without_its_connections(store: Store) -> None:
 
 
 class FakeS3:
-    """Answers as s3fs does when the server is away: the read, that the file is not there."""
+    """Answers as s3fs does when the server is away: the look, that the file is not there."""
 
     def __init__(self, second: Callable[..., Any]) -> None:
         self.call_s3 = second
 
-    def cat_file(self, path: str) -> bytes:
+    def info(self, path: str) -> dict[str, Any]:
         raise FileNotFoundError(path)
 
 
@@ -93,13 +93,40 @@ def test_an_outage_that_looks_like_a_missing_file_is_an_outage() -> None:
     store = Store("s3://ich/run")
     store._file_systems["s3"] = FakeS3(away)
     with pytest.raises(SurroundingsError, match=r"s3://ich/run/a.*store\.endpoint_url"):
-        store.read_bytes(store.url("a"))
+        store.size(store.url("a"))
 
 
 def test_a_missing_file_of_a_store_that_answers_is_missing() -> None:
     store = Store("s3://ich/run")
     store._file_systems["s3"] = FakeS3(lambda *_, **__: {})
-    with pytest.raises(FileNotFoundError, match="s3://ich/run/a"):
+    with pytest.raises(FileNotFoundError, match="ich/run/a"):
+        store.size(store.url("a"))
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "none")
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_server_that_is_away_is_an_outage_and_not_a_missing_object() -> None:
+    store = Store("s3://ich/run", "http://127.0.0.1:1", max_attempts=1)
+    for read in (store.read_bytes, lambda url: store.read_range(url, 0, 1)):
+        with pytest.raises(SurroundingsError, match=r"s3://ich/run/a.*store\.endpoint_url"):
+            read(store.url("a"))
+
+
+def test_nobody_without_credentials_is_asked_to_wait(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    store = Store("s3://ich/run", "http://127.0.0.1:1")
+    with pytest.raises(SurroundingsError, match=r"access refused .*check AWS_ACCESS_KEY_ID"):
         store.read_bytes(store.url("a"))
 
 
