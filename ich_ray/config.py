@@ -76,8 +76,8 @@ class ClusterConfig:
 class IngestConfig:
     """Rates by which `ich-ray ingest --dry-run` estimates hours and cost; they change no result."""
 
-    cpu_seconds_per_1000_slices: float = 5.0
-    """Of 512 x 512 uncompressed pixels on a 2.5 GHz core; `make bench-ingest` measures yours."""
+    cpu_seconds_per_1000_slices: float = 3.0
+    """Of 512 x 512 uncompressed pixels on a 2.5 GHz core; `make bench-speed` measures yours."""
 
     price_per_cpu_hour: float = 0.05
     """In your currency; the default is about what clouds ask in USD for an hour of one vCPU."""
