@@ -29,7 +29,7 @@ class IngestPlan:
         return (
             f"ingest {self.corpus}: {self.new_objects} new objects "
             f"({self.new_bytes / 1e6:.1f} MB) in about {self.parts} parts, "
-            f"{self.cpu_hours:.2g} CPU hours, cost {self.cost:.2g}; "
+            f"{self.cpu_hours:.2f} CPU hours, cost {self.cost:.2f}; "
             f"{self.known_objects} known, {self.gone} gone from the source"
         )
 

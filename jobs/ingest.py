@@ -2,18 +2,16 @@
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from ich_ray.distributed.ingest import ingest, plan_ingest
 from ich_ray.distributed.session import Session
-from ich_ray.ingest_summary import IngestSummary
-from ich_ray.settings import resolved
+from ich_ray.ingest_summary import IngestPlan, IngestSummary
 from jobs.stage import run_stage
 
 
-def plan(run: Session, name: str) -> dict[str, Any]:
+def plan(run: Session, name: str) -> IngestPlan:
     """Say what would be read."""
-    return {"stage": "ingest", **resolved(plan_ingest(run.settings, name, run.pseudonyms))}
+    return plan_ingest(run.settings, name, run.pseudonyms)
 
 
 def work(run: Session, name: str) -> IngestSummary:

@@ -20,15 +20,19 @@ from ich_ray.settings import parse, resolved
 KEY_VARIABLE = "ICH_RAY_HMAC_KEY"
 
 
-class Summary(Protocol):
+class Told(Protocol):
+    """What can be told in one line."""
+
+    def line(self) -> str:
+        """Return one line for a person."""
+
+
+class Summary(Told, Protocol):
     """What a stage returns."""
 
     @property
     def up_to_date(self) -> bool:
         """Whether there was nothing to do."""
-
-    def line(self) -> str:
-        """Return one line for a person."""
 
 
 def arguments_of(
@@ -135,7 +139,7 @@ def run_stage(
     arguments: Sequence[str] | None,
     *,
     names: Callable[[Settings], Iterable[str]],
-    plan: Callable[[Session, str], dict[str, Any]],
+    plan: Callable[[Session, str], dict[str, Any] | Told],
     work: Callable[[Session, str], Summary],
 ) -> int:
     """Run a stage on the named sections, one after the other.
@@ -155,7 +159,10 @@ def run_stage(
             for name in names_of(options, names(settings)):
                 if options.dry_run:
                     shown = plan(run, name)
-                    report(options, shown, describe(shown))
+                    if isinstance(shown, dict):
+                        report(options, shown, describe(shown))
+                    else:
+                        report(options, resolved_summary(shown), f"would {shown.line()}")
                 else:
                     summary = carry_out(run, stage, name, work)
                     report(options, resolved_summary(summary), summary.line())
@@ -174,7 +181,7 @@ def carry_out(
     return summary
 
 
-def resolved_summary(summary: Summary) -> dict[str, Any]:
+def resolved_summary(summary: Told) -> dict[str, Any]:
     """Return a summary's fields as plain values."""
     shown: dict[str, Any] = resolved(summary)
     return shown

@@ -190,7 +190,7 @@ def test_a_dry_run_says_what_it_would_read_and_touches_nothing(
     assert main([stage, settings, "--dry-run"]) == 0
     said = capsys.readouterr().out
     named = {
-        "ingest": "corpus: c",
+        "ingest": "would ingest c: ",
         "train": "labelled_slices",
         "pseudo-label": "slices_at_most: 64",
         "evaluate": "test_slices_at_most: 64",

@@ -94,7 +94,7 @@ def test_a_source_becomes_a_corpus_and_a_second_run_does_nothing(
     assert (plan.new_objects, plan.known_objects) == (11, 0)
     assert plan.line().startswith("ingest c: 11 new objects (")
     assert plan.line().endswith(
-        " MB) in about 3 parts, 1.4e-05 CPU hours, cost 6.9e-07; 0 known, 0 gone from the source"
+        " MB) in about 3 parts, 0.00 CPU hours, cost 0.00; 0 known, 0 gone from the source"
     )
     assert not Path(store.root).exists()
     summary = run(settings, private_map=tmp_path / "map.csv")
