@@ -4,6 +4,7 @@ import json
 import warnings
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import fields
 from functools import partial
 from typing import Any, cast
 
@@ -141,7 +142,7 @@ def part_block(source: Source, objects: Sequence[Planned], replaces: Collection[
         average_to_mm=source.config.average_to_mm,
         replaces=replaces,
     )
-    text = json.dumps([_told(item) for item in objects], separators=(",", ":"))
+    text = json.dumps([told_of(item) for item in objects], separators=(",", ":"))
     packed = zlib.compress(text.encode(), level=1)
     return pa.Table.from_pylist([{"name": name, "objects": packed}], schema=_PART)
 
@@ -167,39 +168,38 @@ def _facts(batch: pa.Table, *, writer: PartWriter) -> pa.Table:
 def _written(batch: pa.Table, *, writer: PartWriter) -> pa.Table:
     finished = [
         writer.write(
-            row["name"], list(map(_planned_from, json.loads(zlib.decompress(row["objects"]))))
+            row["name"], list(map(planned_from, json.loads(zlib.decompress(row["objects"]))))
         )
         for row in batch.to_pylist()
     ]
     return pa.table({"finished": [item.to_json() for item in finished]})
 
 
-_PLAIN = ("key", "url", "source", "etag", "size", "role", "patient", "exam", "slice", "series")
-_MORE = ("num_slices", "kept_in", "gone")
+_DEFAULTS = {field.name: field.default for field in fields(Planned)}
 _TRUTHS = ("truth", "exam_truth")
-_UNTOLD = Truth()
 
 
-def _told(item: Planned) -> dict[str, Any]:
+def told_of(item: Planned) -> dict[str, Any]:
     """Return an object as JSON can say it, without what is as by default: there are a million."""
-    told = {name: getattr(item, name) for name in _PLAIN}
-    told |= {name: value for name in _MORE if (value := getattr(item, name)) not in (1, "", False)}
-    for name in _TRUTHS:
-        truth = getattr(item, name)
-        if truth != _UNTOLD:
-            told[name] = truth.label, truth.subtypes
+    told = {
+        name: value
+        for name, default in _DEFAULTS.items()
+        if (value := getattr(item, name)) != default and value != {}
+    }
+    told |= {name: (told[name].label, told[name].subtypes) for name in _TRUTHS if name in told}
     if item.slices:
         told["slices"] = {name: (t.label, t.subtypes) for name, t in item.slices.items()}
     return told
 
 
-def _planned_from(told: dict[str, Any]) -> Planned:
+def planned_from(told: dict[str, Any]) -> Planned:
+    """Return the object of which `told_of` told."""
     told |= {name: _truth_from(*told[name]) for name in _TRUTHS if name in told}
     slices = {name: _truth_from(*truth) for name, truth in told.get("slices", {}).items()}
     return Planned(**{**told, "slices": slices})
 
 
-def _truth_from(label: bool | None, subtypes: Subtypes | None) -> Truth:  # noqa: FBT001
+def _truth_from(label: bool | None, subtypes: Sequence[bool] | None) -> Truth:  # noqa: FBT001
     # JSON has lists alone.
     return Truth(label, None if subtypes is None else cast(Subtypes, tuple(subtypes)))
 

@@ -288,3 +288,21 @@ def test_a_mask_goes_to_the_exam_that_came_to_lie_beside_it(store: Store, tmp_pa
     assert marked == {NAMES.of("patient 2")}
     (entry,) = (entry for entry in entries_in(store) if entry.role == "mask")
     assert entry.patient == NAMES.of("patient 2")
+
+
+def test_a_slice_that_left_an_exam_whose_other_objects_are_gone_leaves_its_rows_too(
+    store: Store, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    add_exam(source, "1")
+    settings = settings_of(str(source), store)
+    run(settings)
+    assert Counter(row["exam"] for row in rows_of(store)) == {NAMES.of(f"{PREFIX}.1"): 3}
+    for path in sorted((source / "1").glob("*.dcm"))[1:]:
+        path.unlink()
+    (source / "1" / "1.dcm").write_bytes(to_bytes(ct_slice(1, "9")))
+    run(settings)
+    assert Counter(row["exam"] for row in rows_of(store)) == {
+        NAMES.of(f"{PREFIX}.1"): 2,
+        NAMES.of(f"{PREFIX}.9"): 1,
+    }

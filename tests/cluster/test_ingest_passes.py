@@ -1,0 +1,40 @@
+"""What workers are told of objects must be what was planned."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ich_ray.distributed.ingest_passes import planned_from, told_of
+from ich_ray.ingest_plan import Planned, Truth
+
+NAMES = st.text("ab0", max_size=3)
+TRUTHS = st.builds(
+    Truth,
+    st.sampled_from([None, True, False]),
+    st.none() | st.tuples(*[st.booleans()] * 5),
+)
+OBJECTS = st.builds(
+    Planned,
+    key=NAMES,
+    url=NAMES,
+    source=NAMES,
+    etag=NAMES,
+    size=st.integers(0, 3),
+    role=st.sampled_from(["slice", "mask"]),
+    patient=NAMES,
+    exam=NAMES,
+    slice=NAMES,
+    series=NAMES,
+    truth=TRUTHS,
+    exam_truth=TRUTHS,
+    num_slices=st.integers(0, 3),
+    slices=st.dictionaries(NAMES, TRUTHS, max_size=2),
+    kept_in=NAMES,
+    gone=st.booleans(),
+)
+
+
+@given(OBJECTS)
+def test_an_object_reaches_a_worker_as_it_was_planned(item: Planned) -> None:
+    assert planned_from(json.loads(json.dumps(told_of(item)))) == item
