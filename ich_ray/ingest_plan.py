@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+from ich_ray.errors import Reason
 from ich_ray.identity import content_hash
 
 Subtypes = tuple[bool, bool, bool, bool, bool]
@@ -71,6 +72,21 @@ class Entry:
     exam: str | None = None
     slice: str | None = None
     part: str | None = None
+
+
+def missing_slice(slice: str, exam: str | None = None) -> Entry:
+    """Return the row of a label whose slice no object holds; an exam if one names the slice."""
+    reason = Reason.MISSING.value
+    return Entry(
+        source=slice,
+        etag="",
+        size=0,
+        role="slice",
+        outcome="rejected",
+        reason=reason,
+        exam=exam,
+        slice=None if exam is None else slice,
+    )
 
 
 def is_volume(key: str) -> bool:

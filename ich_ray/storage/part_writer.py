@@ -16,7 +16,7 @@ from ich_ray.averaging import averaged
 from ich_ray.errors import InvalidExam, Reason
 from ich_ray.exam import Slice
 from ich_ray.identity import Pseudonyms
-from ich_ray.ingest_plan import Entry, Planned, Truth
+from ich_ray.ingest_plan import Entry, Planned, Truth, missing_slice
 from ich_ray.storage import corpus, dicom, slice_rows
 from ich_ray.storage.allocation import keep_freed_memory
 from ich_ray.storage.corpora.layout import Layout, with_truth
@@ -231,19 +231,7 @@ class PartWriter:
             exam.truths[one.key] = said.pop(one.key, item.truth)
             exam.origins[one.key] = (item.source, item.etag)
         # What is left are labels of slices that the volume does not have.
-        exam.entries.extend(
-            Entry(
-                source=name,
-                etag="",
-                size=0,
-                role="slice",
-                outcome="rejected",
-                reason=Reason.MISSING.value,
-                exam=item.exam,
-                slice=name,
-            )
-            for name in said
-        )
+        exam.entries.extend(missing_slice(name, item.exam) for name in said)
 
     def _read_masks(self, item: Planned, fetched: Callable[[], bytes], exam: ReadExam) -> None:
         if not exam.slices:

@@ -14,6 +14,7 @@ from ich_ray.ingest_plan import (
     Truth,
     is_volume,
     labels_without_object,
+    missing_slice,
     truth_changed,
 )
 from ich_ray.storage.corpora.layout import LabelsExams
@@ -215,15 +216,5 @@ def missing(
     now = {source.pseudonyms.of(key) for key in dict.fromkeys(absent)}
     # Those with a slice are about volumes that are there, and go with their exams.
     before = {row.source for row in told if row.slice is None}
-    new = [
-        Entry(
-            source=name,
-            etag="",
-            size=0,
-            role="slice",
-            outcome="rejected",
-            reason=Reason.MISSING.value,
-        )
-        for name in sorted(now - before)
-    ]
+    new = [missing_slice(name) for name in sorted(now - before)]
     return new, frozenset(before - now)
