@@ -71,6 +71,13 @@ class ClusterConfig:
     cache: str = ""
     """Folder on each node for decoded slices; empty: in the system's temporary folder."""
 
+    lease_s: float = 60.0
+    """After as long without a sign of life another run may take over what one was writing."""
+
+    def __post_init__(self) -> None:
+        """Check the lease: its holder beats four times within it, each a request to the store."""
+        _at_least(1, self, "lease_s")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class IngestConfig:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from ich_ray.distributed.phantoms import write_phantoms
 from ich_ray.distributed.pseudo_label import pseudo_label
-from ich_ray.distributed.session import Session, session
+from ich_ray.distributed.session import Session
 from ich_ray.distributed.train import train
 from ich_ray.order import steps_of
 from jobs import evaluate, ingest
@@ -14,7 +14,7 @@ from jobs.stage import (
     arguments_of,
     carry_out,
     guarded,
-    pseudonyms_of,
+    opened,
     report,
     resolved_summary,
     settings_of,
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.dry_run:
             report(options, steps, "would run " + ", ".join(" ".join(s).strip() for s in steps))
             return 0
-        with session(settings, pseudonyms_of(settings)) as run:
+        with opened(settings) as run:
             for name in settings.phantoms:
                 summary = write_phantoms(run, name)
                 report(options, resolved_summary(summary), summary.line())

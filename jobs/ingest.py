@@ -22,6 +22,7 @@ def work(run: Session, name: str) -> IngestSummary:
         pseudonyms=run.pseudonyms,
         ensure_ray=run.ensure_ray,
         private_map=run.private_map,
+        submission=run.submission,
     )
 
 

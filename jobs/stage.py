@@ -4,11 +4,14 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 from ich_ray.config import Settings
@@ -18,6 +21,8 @@ from ich_ray.identity import PUBLIC_KEY, Pseudonyms
 from ich_ray.settings import parse, resolved
 
 KEY_VARIABLE = "ICH_RAY_HMAC_KEY"
+SUBMISSION_VARIABLE = "ICH_RAY_SUBMISSION"
+"""Set by `ich-ray submit`: the id of the Ray job that a stage runs in."""
 
 
 class Told(Protocol):
@@ -99,6 +104,18 @@ def pseudonyms_of(settings: Settings) -> Pseudonyms:
     return Pseudonyms(key.encode())
 
 
+def opened(
+    settings: Settings, *, private_map: Path | None = None
+) -> AbstractContextManager[Session]:
+    """Open a run of the user's own pseudonyms."""
+    return session(
+        settings,
+        pseudonyms_of(settings),
+        private_map=private_map,
+        submission=os.environ.get(SUBMISSION_VARIABLE, ""),
+    )
+
+
 def reading(settings: Settings) -> AbstractContextManager[Session]:
     """Open a run that reads pseudonyms and makes none, so that it needs no key of the user's."""
     return session(settings, Pseudonyms(PUBLIC_KEY))
@@ -124,6 +141,8 @@ def report(options: argparse.Namespace, shown: Any, line: str) -> None:
 def guarded(work: Callable[[], int]) -> int:
     """Turn what a user can act on into one line and its exit code; bugs keep their traceback."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    # Else a job that is told to stop ends at once, its cluster and its leases left behind.
+    before = signal.signal(signal.SIGTERM, _terminate) if _in_main_thread() else None
     try:
         return work()
     except IchRayError as error:
@@ -132,6 +151,17 @@ def guarded(work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("ich-ray: interrupted; the same command goes on where this one stopped\n")
         return 130
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, _: FrameType | None) -> None:
+    raise KeyboardInterrupt(number)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 def run_stage(
@@ -155,7 +185,7 @@ def run_stage(
     def inside() -> int:
         options = arguments_of(stage, arguments)
         settings = settings_of(options)
-        with session(settings, pseudonyms_of(settings), private_map=options.private_map) as run:
+        with opened(settings, private_map=options.private_map) as run:
             for name in names_of(options, names(settings)):
                 if options.dry_run:
                     shown = plan(run, name)

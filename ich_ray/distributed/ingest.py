@@ -18,6 +18,8 @@ from ich_ray.settings import for_record
 from ich_ray.storage import corpus, ledger
 from ich_ray.storage.ingest_log import commit_ingest
 from ich_ray.storage.layouts import layout_id
+from ich_ray.storage.leases import Lease, held, this_process
+from ich_ray.storage.objects import Store
 from ich_ray.storage.source import Source, open_source, write_private_map
 from ich_ray.storage.source_labels import missing, read_labels
 from ich_ray.storage.source_series import changes_beside, read_annotations
@@ -58,6 +60,7 @@ def ingest(  # noqa: PLR0913  (one stage, and who calls it back)
     ensure_ray: Callable[[], None],
     progress: Callable[[str], None] | None = None,
     private_map: Path | None = None,
+    submission: str = "",
 ) -> IngestSummary:
     """Bring what is new in a source into its corpus, whole or not at all.
 
@@ -72,21 +75,38 @@ def ingest(  # noqa: PLR0913  (one stage, and who calls it back)
         ensure_ray: Called before the first use of Ray, and not at all if nothing is new.
         progress: Receives a sentence now and then.
         private_map: Local CSV of key and pseudonym, for the owner of the data alone.
+        submission: Id of the Ray job that this process is, if it is one.
 
     Raises:
         ConfigError: The source is empty, the labels are wrong, or the corpus has another key.
         QualityError: Too large a share of the objects was rejected; nothing was committed.
         SurroundingsError: The store failed, or another ingest of this corpus came first.
     """
-    tell = progress or (lambda _: None)
-    source = open_source(settings, name, pseudonyms)
-    while source.unsettled:
-        source.settle()
+    with held(
+        Store.from_config(settings.store),
+        f"corpora/{name}",
+        holder=this_process(submission),
+        expires_s=settings.cluster.lease_s,
+    ) as lease:
         source = open_source(settings, name, pseudonyms)
-    if private_map is not None:
-        write_private_map(private_map, source.names)
-    if not source.new:
-        return _up_to_date(source)
+        while source.unsettled:
+            source.settle()
+            source = open_source(settings, name, pseudonyms)
+        if private_map is not None:
+            write_private_map(private_map, source.names)
+        if not source.new:
+            return _up_to_date(source)
+        return _bring(settings, source, ensure_ray, progress or (lambda _: None), lease)
+
+
+def _bring(
+    settings: Settings,
+    source: Source,
+    ensure_ray: Callable[[], None],
+    tell: Callable[[str], None],
+    lease: Lease,
+) -> IngestSummary:
+    name = source.corpus
     labels = read_labels(source)
     annotations = read_annotations(source)
     done = Done([ledger.to_table(source.known_by_key())])
@@ -113,6 +133,7 @@ def ingest(  # noqa: PLR0913  (one stage, and who calls it back)
     if done.parts or done.replaced:
         removed = [part_path(part) for part in sorted(done.replaced)]
         changes["slices"] = Change(source.version + 1, done.parts, removed)
+    lease.check()
     commit_ingest(
         source.store,
         name,

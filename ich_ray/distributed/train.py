@@ -119,6 +119,19 @@ def train(run: Session, name: str) -> TrainSummary:
     if model.record is not None:
         return _summary(model.record, up_to_date=True)
     plan_train(run, name)
+    with run.writing(model.url) as lease:
+        record = load_record(run.store, model.url)
+        if record is not None:
+            # Another run has finished it while this one waited.
+            return _summary(record, up_to_date=True)
+        _train(run, name, model)
+        lease.check()
+    record = load_record(run.store, model.url)
+    assert record is not None, model.url
+    return _summary(record, up_to_date=False)
+
+
+def _train(run: Session, name: str, model: ModelLineage) -> None:
     config = run.settings.models[name]
     run.ensure_ray()
     check_fits(
@@ -139,9 +152,6 @@ def train(run: Session, name: str) -> TrainSummary:
             revision=code_revision(),
         )
         _fit(job)
-    record = load_record(run.store, model.url)
-    assert record is not None, model.url
-    return _summary(record, up_to_date=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

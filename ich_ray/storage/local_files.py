@@ -50,6 +50,21 @@ def create(path: Path, *, once: bool) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+def create_once(path: Path, data: bytes) -> bool:
+    """Write a file unless there is one of this name; return whether this call did."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(data)
+        # A link is made with its content, and fails where the name is taken.
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
 def walk(folder: str) -> Iterator[tuple[str, int, str]]:
     """Yield key, size and etag of every file below a folder; links to folders are not followed."""
     # As text, and with what the folder itself knows of its entries: a Path and a look at the name

@@ -1,6 +1,7 @@
 """Objects by URL, local or S3: read, list and write, and what an outage looks like."""
 
 import contextlib
+import errno
 import io
 import os
 from collections.abc import Iterator, Mapping
@@ -134,6 +135,33 @@ class Store:
         """Write an object as a whole or not at all, over what was there."""
         with self.create(url) as stream:
             stream.write(data)
+
+    def create_once(self, url: str, data: bytes) -> bool:
+        """Write an object unless there is one of this name; of several writers one succeeds.
+
+        Returns:
+            Whether this call wrote it.
+        """
+        if is_local(url):
+            with answered(url, "write"):
+                return local_files.create_once(Path(path_of(url)), data)
+        try:
+            with answered(url, "write"):
+                try:
+                    self._fs(url).pipe_file(path_of(url), data, mode="create")
+                except OSError as error:
+                    # Of AWS s3fs says FileExistsError, of other servers the number alone.
+                    if isinstance(error, FileExistsError) or error.errno == errno.EINVAL:
+                        return False
+                    raise
+        except FileNotFoundError:
+            raise bucket_missing(url) from None
+        return True
+
+    def remove(self, url: str) -> None:
+        """Remove an object; one that is not there is no error."""
+        with contextlib.suppress(FileNotFoundError), answered(url, "remove"):
+            self._fs(url).rm_file(path_of(url))
 
     @contextlib.contextmanager
     def create(self, url: str, *, once: bool = False) -> Iterator[BinaryIO]:

@@ -1,0 +1,119 @@
+"""Who may write an output: a lease of numbered claims, one object each, by elapsed time alone.
+
+A claim is made by creating the next number, which only one of several can do. Its holder writes it
+anew at every beat; who waits and sees no new beat for as long as the claim says creates the next
+number, and the one before is lost. Clocks of several machines are never compared.
+"""
+
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Literal
+
+from ich_ray.errors import SurroundingsError
+
+BEATS_WITHIN = 4
+"""Beats of a holder within the time after which it counts as dead."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Holder:
+    """A process that may hold a lease."""
+
+    process: str
+    """Unique: another process has another one, also on the same host."""
+
+    place: str
+    """Host and number of the process, for a person."""
+
+    submission: str = ""
+    """Id of the Ray job that it runs in, if it does."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """One number of a lease."""
+
+    number: int
+    """From 1; a larger one wins."""
+
+    holder: Holder
+    since: str
+    """When it was made, UTC, for a person."""
+
+    expires_s: float
+    """Without a beat for as long it may be taken over."""
+
+    beats: int = 0
+    released: bool = False
+    cpu_hours: float = 0.0
+    """Reserved by this claim and those it took over, until the last beat."""
+
+    gpu_hours: float = 0.0
+
+    def beat(self, *, cpu_hours: float, gpu_hours: float) -> "Claim":
+        """Return the claim at its next beat."""
+        return replace(self, beats=self.beats + 1, cpu_hours=cpu_hours, gpu_hours=gpu_hours)
+
+    def encoded(self) -> bytes:
+        """Return the claim as an object's bytes."""
+        return json.dumps(asdict(self), sort_keys=True).encode()
+
+    @classmethod
+    def decoded(cls, data: bytes) -> "Claim":
+        """Read a claim from an object's bytes.
+
+        Raises:
+            SurroundingsError: They are no claim.
+        """
+        try:
+            tree = json.loads(data)
+            return cls(**{**tree, "holder": Holder(**tree["holder"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise SurroundingsError(
+                f"an object under leases/ is no claim ({error}); remove it when no run is going on"
+            ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """Create this number: the lease is free."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Its holder may be dead: look again after this long."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Its holder lives."""
+
+    claim: Claim
+
+
+def next_step(
+    seen: Claim | None,
+    *,
+    first: Claim | None,
+    unchanged_s: float,
+    known: Literal["dead", "alive", "unknown"],
+) -> Take | Wait | Refuse:
+    """Decide what a process does that wants a lease.
+
+    Args:
+        seen: The claim of the largest number; None if there is none.
+        first: What it saw first, if it has waited.
+        unchanged_s: For how long it has seen `seen` as it is now.
+        known: What this machine knows of the holder's process.
+    """
+    if seen is None:
+        return Take(1)
+    if seen.released or known == "dead" or unchanged_s >= seen.expires_s:
+        return Take(seen.number + 1)
+    if known == "alive" or (first is not None and first != seen):
+        return Refuse(seen)
+    return Wait(min(seen.expires_s / BEATS_WITHIN / 2, seen.expires_s - unchanged_s))

@@ -1,0 +1,269 @@
+"""Leases in the object store: one process at a time writes an output, also after a retry."""
+
+import _thread
+import contextlib
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from ich_ray.errors import SurroundingsError
+from ich_ray.lease import BEATS_WITHIN, Claim, Holder, Refuse, Wait, next_step
+from ich_ray.storage.objects import Store
+from ich_ray.storage.urls import join
+
+FOLDER = "leases"
+KEPT = 2
+"""Claims that are kept when a new one is made; of the earlier ones nobody asks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a step has reserved so far, over all its attempts."""
+
+    cpu_hours: float = 0.0
+    gpu_hours: float = 0.0
+
+
+def this_process(submission: str = "") -> Holder:
+    """Describe this process; no other one, nor one after a restart, has the same description."""
+    parts = (*_machine(), str(os.getpid()), _started(os.getpid()) or uuid.uuid4().hex)
+    return Holder(
+        process=" ".join(parts),
+        place=f"process {os.getpid()} on {socket.gethostname()}",
+        submission=submission,
+    )
+
+
+def known_of(holder: Holder) -> Literal["dead", "alive", "unknown"]:
+    """Tell what this machine knows of a holder; of other machines' processes it knows nothing."""
+    *machine, pid, started = holder.process.split(" ")
+    if tuple(machine) != _machine() or not pid.isdigit() or not Path("/proc").is_dir():
+        return "unknown"
+    return "alive" if _started(int(pid)) == started else "dead"
+
+
+def claims(store: Store, name: str | None = None) -> dict[str, Claim]:
+    """Return name -> latest claim of every lease of a store, or of the one that is asked for."""
+    folder = store.url(FOLDER) if name is None else store.url(FOLDER, name)
+    latest: dict[str, tuple[int, str]] = {}
+    for item in store.listing(folder):
+        place, _, number = item.key.rpartition("/")
+        if number.endswith(".json"):
+            key = place if name is None else name
+            latest[key] = max(latest.get(key, (0, "")), (int(number[:-5]), item.url))
+    found = {}
+    for key, (_, url) in latest.items():
+        # Another process may have removed it for a later one.
+        with contextlib.suppress(FileNotFoundError):
+            found[key] = Claim.decoded(store.read_bytes(url))
+    return found
+
+
+@dataclass
+class Lease:
+    """A lease that this process holds, and keeps by a beat from a thread of its own."""
+
+    store: Store
+    name: str
+    claim: Claim
+    beaten: float
+    """Monotonic seconds at the start of the last beat that reached the store."""
+
+    spent: Callable[[], Spent] = Spent
+    lost: str = field(default="", init=False)
+    """Why it is no longer held; empty while it is."""
+
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+
+    def check(self) -> None:
+        """Return if it is held still, as whoever is about to commit must know.
+
+        Raises:
+            SurroundingsError: Another process has taken it over, or the store has been away for so
+                long that one may have.
+        """
+        with self._lock:
+            # One beat is young enough: who takes over waits for all of them.
+            if not self.lost and time.monotonic() - self.beaten > self._period:
+                self._beat()
+            if self.lost:
+                raise SurroundingsError(self.lost)
+
+    def keep(self, over: threading.Event) -> None:
+        """Beat until the event is set; interrupt the main thread when the lease is lost."""
+        while not over.wait(self._period):
+            with self._lock:
+                with contextlib.suppress(SurroundingsError):
+                    self._beat()
+                if not self.lost and time.monotonic() - self.beaten > self.claim.expires_s:
+                    self.lost = (
+                        f"the store did not answer for {self.claim.expires_s:g} s, and another run "
+                        f"may write {self.name} by now; run the same command again"
+                    )
+            if self.lost:
+                _thread.interrupt_main()
+                return
+
+    def release(self) -> None:
+        """Let the next process take it at once."""
+        with self._lock:
+            if not self.lost:
+                self.claim = replace(self._next(), released=True)
+                self._write()
+
+    @property
+    def _period(self) -> float:
+        return self.claim.expires_s / BEATS_WITHIN
+
+    def _next(self) -> Claim:
+        spent = self.spent()
+        return self.claim.beat(cpu_hours=spent.cpu_hours, gpu_hours=spent.gpu_hours)
+
+    def _beat(self) -> None:
+        began = time.monotonic()
+        numbers = _numbers(self.store, self.name)
+        if max(numbers, default=self.claim.number) > self.claim.number:
+            self.lost = (
+                f"another run took over {self.name} while this one did not answer; nothing of this "
+                "one was committed since; look at the other with ich-ray status"
+            )
+            return
+        self.claim = self._next()
+        self._write()
+        self.beaten = began
+
+    def _write(self) -> None:
+        self.store.write_bytes(_url(self.store, self.name, self.claim.number), self.claim.encoded())
+
+
+@contextlib.contextmanager
+def held(
+    store: Store,
+    name: str,
+    *,
+    holder: Holder,
+    expires_s: float,
+    spent: Callable[[Spent], Spent] | None = None,
+) -> Iterator[Lease]:
+    """Hold a lease for the block; wait for one whose holder may be dead.
+
+    Args:
+        store: Keeps it under `leases/`.
+        name: Of what is written: its path in the store.
+        holder: This process.
+        expires_s: For how long others wait for a beat of ours before they take over.
+        spent: From what earlier attempts have spent to what all have by now; each beat tells it.
+
+    Raises:
+        SurroundingsError: Another process holds it and lives, or took it over in the meantime.
+    """
+    claim, began = _taken(store, name, holder, expires_s)
+    before = Spent(claim.cpu_hours, claim.gpu_hours)
+    lease = Lease(store, name, claim, began, lambda: spent(before) if spent else before)
+    over = threading.Event()
+    thread = threading.Thread(target=lease.keep, args=(over,), daemon=True, name=f"lease {name}")
+    thread.start()
+    try:
+        yield lease
+        lease.check()
+    except KeyboardInterrupt:
+        if lease.lost:
+            raise SurroundingsError(lease.lost) from None
+        raise
+    finally:
+        over.set()
+        thread.join()
+        # What failed before is what to show; unreleased it expires.
+        with contextlib.suppress(SurroundingsError):
+            lease.release()
+
+
+def _taken(store: Store, name: str, holder: Holder, expires_s: float) -> tuple[Claim, float]:
+    """Wait until the lease is free, and claim it; return the claim and when it was made."""
+    first: Claim | None = None
+    seen: Claim | None = None
+    since = time.monotonic()
+    while True:
+        now = claims(store, name).get(name)
+        if now != seen:
+            seen, since = now, time.monotonic()
+        known = known_of(seen.holder) if seen else "unknown"
+        step = next_step(seen, first=first, unchanged_s=time.monotonic() - since, known=known)
+        if isinstance(step, Refuse):
+            raise SurroundingsError(_refusal(name, step.claim))
+        if isinstance(step, Wait):
+            first = first or seen
+            time.sleep(step.seconds)
+            continue
+        claim = Claim(
+            number=step.number,
+            holder=holder,
+            since=datetime.now(UTC).isoformat(timespec="seconds"),
+            expires_s=expires_s,
+            cpu_hours=seen.cpu_hours if seen else 0.0,
+            gpu_hours=seen.gpu_hours if seen else 0.0,
+        )
+        began = time.monotonic()
+        if _created(store, name, claim):
+            return claim, began
+
+
+def _created(store: Store, name: str, claim: Claim) -> bool:
+    """Make a claim; tell whether it is the one that counts."""
+    url = _url(store, name, claim.number)
+    # A client that lost the answer asks again, and is told of what it made itself.
+    if not store.create_once(url, claim.encoded()) and claims(store, name).get(name) != claim:
+        return False
+    numbers = _numbers(store, name)
+    if max(numbers) > claim.number:
+        # What was seen was old: later claims came since, and this very number was cleared away.
+        store.remove(url)
+        return False
+    for old in numbers:
+        if old <= claim.number - KEPT:
+            store.remove(_url(store, name, old))
+    return True
+
+
+def _refusal(name: str, claim: Claim) -> str:
+    of = f" (submission {claim.holder.submission})" if claim.holder.submission else ""
+    return (
+        f"another run{of}, {claim.holder.place}, has been writing {name} since {claim.since} and "
+        "lives; wait for it, or end it, then run the same command again"
+    )
+
+
+def _numbers(store: Store, name: str) -> list[int]:
+    keys = (item.key for item in store.listing(store.url(FOLDER, name)))
+    return [int(key[:-5]) for key in keys if key.endswith(".json")]
+
+
+def _url(store: Store, name: str, number: int) -> str:
+    return join(store.url(FOLDER, name), f"{number:06d}.json")
+
+
+def _machine() -> tuple[str, str]:
+    """Return what differs between machines, their restarts, and the containers on them."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return socket.gethostname().replace(" ", "-"), ""
+    return boot, space
+
+
+def _started(pid: int) -> str:
+    """Return when a process of this machine started, in ticks since boot; empty if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    # A zombie writes nothing any more.
+    return "" if fields[0] == "Z" else fields[19]

@@ -1,0 +1,53 @@
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ich_ray.errors import SurroundingsError
+from ich_ray.lease import Claim, Holder, Refuse, Take, Wait, next_step
+
+HOLDER = Holder(process="p", place="process 1 on a")
+CLAIM = Claim(number=3, holder=HOLDER, since="2026-01-01T00:00:00+00:00", expires_s=60.0)
+
+
+def test_a_lease_that_nobody_had_is_free() -> None:
+    assert next_step(None, first=None, unchanged_s=0.0, known="unknown") == Take(1)
+
+
+def test_a_released_lease_is_free_at_once() -> None:
+    released = dataclasses.replace(CLAIM, released=True)
+    assert next_step(released, first=None, unchanged_s=0.0, known="alive") == Take(4)
+
+
+def test_what_a_dead_process_of_this_machine_held_is_free_at_once() -> None:
+    assert next_step(CLAIM, first=None, unchanged_s=0.0, known="dead") == Take(4)
+
+
+def test_a_live_process_of_this_machine_is_named_at_once() -> None:
+    assert next_step(CLAIM, first=None, unchanged_s=0.0, known="alive") == Refuse(CLAIM)
+
+
+def test_a_beat_of_a_process_elsewhere_shows_that_it_lives() -> None:
+    later = CLAIM.beat(cpu_hours=1.0, gpu_hours=0.0)
+    assert next_step(later, first=CLAIM, unchanged_s=0.0, known="unknown") == Refuse(later)
+
+
+@given(unchanged_s=st.floats(0, 59.9))
+def test_who_sees_no_beat_waits_until_the_claim_expires_and_no_longer(unchanged_s: float) -> None:
+    step = next_step(CLAIM, first=CLAIM, unchanged_s=unchanged_s, known="unknown")
+    assert isinstance(step, Wait)
+    assert 0 < step.seconds <= 60.0 - unchanged_s
+    assert next_step(CLAIM, first=CLAIM, unchanged_s=60.0, known="unknown") == Take(4)
+
+
+def test_a_claim_is_read_as_it_was_written() -> None:
+    claim = CLAIM.beat(cpu_hours=0.5, gpu_hours=0.25)
+    assert Claim.decoded(claim.encoded()) == claim
+    assert claim.beats == 1
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"holder": {}}', b'{"holder": 1}'])
+def test_an_object_that_is_no_claim_is_named(data: bytes) -> None:
+    with pytest.raises(SurroundingsError, match="no claim"):
+        Claim.decoded(data)
