@@ -71,12 +71,43 @@ class ClusterConfig:
     cache: str = ""
     """Folder on each node for decoded slices; empty: in the system's temporary folder."""
 
+    node_variables: tuple[str, ...] = ()
+    """Environment variables that every node must have, e.g. AWS_SECRET_ACCESS_KEY; names only."""
+
     lease_s: float = 60.0
     """After as long without a sign of life another run may take over what one was writing."""
 
     def __post_init__(self) -> None:
         """Check the lease: its holder beats four times within it, each a request to the store."""
         _at_least(1, self, "lease_s")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SubmitConfig:
+    """How `ich-ray submit` starts a stage as a job of a cluster; changes no result."""
+
+    code: Literal["upload", "image"] = "upload"
+    """Send the packages of this installation along, or use those of the nodes' image."""
+
+    dependencies: Literal["image", "lock"] = "image"
+    """Those of the nodes' image, or install constraints.txt on each node first (minutes)."""
+
+    driver_cpus: float = 0.0
+    """Reserved for the job's own process; 0 lets it run on a head without CPUs."""
+
+    driver_memory_gb: float = 0.0
+    """Reserved for the job's own process, GB."""
+
+    driver_resources: Mapping[str, float] = field(default_factory=dict)
+    """Custom resources of the node that the job's own process needs."""
+
+    attempts: int = 1
+    """How often a job is started that the surroundings ended (exit code 5)."""
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        _at_least(0, self, "driver_cpus", "driver_memory_gb")
+        _at_least(1, self, "attempts")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -446,6 +477,7 @@ class Settings:
     identity: Literal["public", "environment"] = "environment"
     """Where the pseudonyms' key comes from: the public one, or ICH_RAY_HMAC_KEY."""
 
+    submit: SubmitConfig = SubmitConfig()
     ingest: IngestConfig = IngestConfig()
     input: InputConfig = InputConfig()
     predict: PredictConfig = PredictConfig()

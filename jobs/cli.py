@@ -8,9 +8,13 @@ STAGES = ("ingest", "train", "pseudo-label", "evaluate", "demo")
 VIEWS = ("audit", "show")
 """They read corpora for a person, and no stage reads what they write."""
 
+ELSEWHERE = ("submit",)
+"""They deal with jobs of a cluster."""
+
 USAGE = f"""usage: ich-ray STAGE SETTINGS.toml [section.key=value ...] [--dry-run] [--json]
 
 stages: {", ".join(STAGES)}
+clusters: ich-ray submit STAGE SETTINGS.toml --address http://HOST:8265
 corpora: ich-ray audit SETTINGS.toml [CORPUS ...], ich-ray show SETTINGS.toml CORPUS [EXAM]
 exit codes: 0 done, 1 a bug, 2 settings or usage, 4 a data or quality gate failed,
             5 the surroundings failed (store, cluster, disk): try again
@@ -24,8 +28,9 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(USAGE)
         return 0 if arguments else 2
     stage, *rest = arguments
-    if stage not in STAGES + VIEWS:
-        sys.stderr.write(f"ich-ray: unknown stage {stage!r}; known: {', '.join(STAGES + VIEWS)}\n")
+    known = STAGES + VIEWS + ELSEWHERE
+    if stage not in known:
+        sys.stderr.write(f"ich-ray: unknown stage {stage!r}; known: {', '.join(known)}\n")
         return 2
     module = importlib.import_module(f"jobs.{stage.replace('-', '_')}")
     return int(module.main(rest))

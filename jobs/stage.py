@@ -15,14 +15,12 @@ from types import FrameType
 from typing import Any, Protocol
 
 from ich_ray.config import Settings
-from ich_ray.distributed.session import Session, recorded, session
+from ich_ray.distributed.session import SUBMISSION_VARIABLE, Session, recorded, session
 from ich_ray.errors import ConfigError, IchRayError
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
 from ich_ray.settings import parse, resolved
 
 KEY_VARIABLE = "ICH_RAY_HMAC_KEY"
-SUBMISSION_VARIABLE = "ICH_RAY_SUBMISSION"
-"""Set by `ich-ray submit`: the id of the Ray job that a stage runs in."""
 
 
 class Told(Protocol):

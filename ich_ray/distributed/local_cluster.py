@@ -23,6 +23,9 @@ from ich_ray.distributed.local_store import S3Address, server_command
 from ich_ray.errors import ConfigError, SurroundingsError
 
 STATE = "cluster.json"
+BUCKET = "ich"
+"""Made in the S3 server of every local cluster."""
+
 HEAD, STORE, SUBMITTER, FIRST_WORKER = 2, 3, 4, 11
 S3_PORTS = (8333, 9333, 8888, 9340, 18333, 19333, 18888, 19340)
 READY_S = 120.0
@@ -89,6 +92,8 @@ class LocalCluster:
                 "AWS_ACCESS_KEY_ID": self.server.access_key,
                 "AWS_SECRET_ACCESS_KEY": self.server.secret_key,
                 "AWS_REGION": "us-east-1",
+                "AWS_ENDPOINT_URL": self.server.endpoint_url,
+                "AWS_ALLOW_HTTP": "true",
                 "RAY_gcs_rpc_server_reconnect_timeout_s": str(LEAVE_S),
             }
         return found
@@ -212,6 +217,24 @@ class LocalCluster:
                 )
             time.sleep(0.5)
 
+    def make_bucket(self, name: str) -> None:
+        """Make a bucket in the S3 server.
+
+        Raises:
+            SurroundingsError: The server does not answer.
+        """
+        program = (
+            "import sys, s3fs\n"
+            "client = s3fs.S3FileSystem(config_kwargs={'retries': {'max_attempts': 10}})\n"
+            "client.mkdir(sys.argv[1])"
+        )
+        made = self.run(self.head, [sys.executable, "-c", program, name])
+        if made.returncode:
+            raise SurroundingsError(
+                f"the S3 server at {self.server.endpoint_url} makes no bucket {name}: "
+                f"{(made.stderr.strip().splitlines() or ['no word'])[-1]}"
+            )
+
     def save(self) -> None:
         """Keep what another process needs to find the cluster; for this user alone."""
         path = self.network.folder / STATE
@@ -266,6 +289,7 @@ def start_cluster(
         for host in (cluster.store, cluster.head, *cluster.workers):
             cluster.start_role(host)
         cluster.wait_until_whole()
+        cluster.make_bucket(BUCKET)
     except BaseException:
         for host in hosts.values():
             host.first.kill()

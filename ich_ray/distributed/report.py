@@ -149,7 +149,7 @@ def _report(run: Session, found: Evaluation, identity: str) -> Report:
 def _settings_of_report(run: Session) -> dict[str, Any]:
     """Return the settings without the places of one machine."""
     settings = for_record(run.settings, run.pseudonyms)
-    for section in ("store", "cluster", "phantoms", "audit", "show"):
+    for section in ("store", "cluster", "submit", "phantoms", "audit", "show"):
         del settings[section]
     for corpus in settings["corpora"].values():
         del corpus["source"], corpus["labels"]

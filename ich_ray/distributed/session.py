@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ich_ray.config import ClusterConfig, InputConfig, Settings
+from ich_ray.distributed.nodes import check_variables
 from ich_ray.errors import ConfigError, IchRayError, SurroundingsError
 from ich_ray.identity import Pseudonyms, content_hash
 from ich_ray.settings import for_record
@@ -25,6 +26,12 @@ from ich_ray.storage.corpus import Corpus, open_corpus
 from ich_ray.storage.leases import Lease, held, this_process
 from ich_ray.storage.objects import Store
 from ich_ray.storage.runs import Run, append_run
+
+SUBMISSION_VARIABLE = "ICH_RAY_SUBMISSION"
+"""Set by `ich-ray submit`: the id of the Ray job that a stage runs in."""
+
+REVISION_VARIABLE = "ICH_RAY_CODE_REVISION"
+"""Set by `ich-ray submit`, whose code travels without git."""
 
 
 @dataclass
@@ -53,6 +60,7 @@ class Session:
         if not ray.is_initialized():
             _start(self.settings.cluster)
             self.started = True
+            check_variables(self.settings.cluster.node_variables)
         configure_data()
 
     @contextlib.contextmanager
@@ -238,7 +246,9 @@ def _check_window(corpus: Corpus, config: InputConfig) -> None:
 
 @lru_cache
 def code_revision() -> str:
-    """Return the revision of the code: git's where this is a clone, else the version."""
+    """Return the revision of the code: the submitter's, git's in a clone, else the version."""
+    if REVISION_VARIABLE in os.environ:
+        return os.environ[REVISION_VARIABLE]
     try:
         answer = subprocess.run(
             ["git", "describe", "--always", "--dirty"],

@@ -22,6 +22,7 @@ MAY_IMPORT = {  # beyond the standard library and its own floor
     "ich_ray.reporting": CORE | {"matplotlib", "jinja2", "ich_ray"},
     "ich_ray.distributed": CORE
     | {"ray", "torch", "tqdm", "pyarrow", "s3fs"}  # s3fs: the local server's first bucket
+    | {"aiohttp", "requests", "tomli_w"}  # what Ray's job client raises; settings for a job
     | {"ich_ray", "ich_ray.storage", "ich_ray.learning", "ich_ray.reporting"},
     "jobs": {"ich_ray", "ich_ray.distributed"},
 }
