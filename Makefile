@@ -7,7 +7,7 @@ READY := .venv/.ready
 
 .PHONY: setup demo demo-real test test-unit test-local test-cluster test-real test-gpu check format \
 	bench-phantom bench-codecs bench-ingest bench-speed bench-hostile bench-mutated \
-	bench-kills bench-planning clean
+	bench-kills bench-planning bench-cluster bench-scaling bench-faults cluster-up cluster-down clean
 
 setup: $(READY)
 
@@ -81,11 +81,29 @@ bench-hostile: $(READY)
 
 bench-mutated: $(READY)
 	$(BIN)/python -m benchmarks.mutated_dicom
+
 bench-kills: $(READY)
 	$(BIN)/python -m benchmarks.ingest_kills
 
 bench-planning: $(READY)
 	$(BIN)/python -m benchmarks.ingest_planning
+
+# Both measures of the cluster of hosts, one after the other: hours; the faults resume.
+bench-cluster: $(READY)
+	$(BIN)/python -m benchmarks.cluster
+
+bench-scaling: $(READY)
+	$(BIN)/python -m benchmarks.cluster_scaling
+
+bench-faults: $(READY)
+	$(BIN)/python -m benchmarks.cluster_faults
+
+# A head, two workers, an S3 server and a submitter in network namespaces; needs root, on Linux.
+cluster-up: $(READY)
+	$(BIN)/python -m jobs.local_cluster up $(OUT)/hosts
+
+cluster-down: $(READY)
+	$(BIN)/python -m jobs.local_cluster down $(OUT)/hosts
 
 clean:
 	rm -rf out .venv

@@ -7,29 +7,12 @@ days. Those that read real CT are left out where ICH_RAY_REAL_DATA names none, w
     python -m benchmarks.ingest
 """
 
-import json
 import os
-import subprocess
-import sys
-from typing import Any
+
+from benchmarks.combined import run_all
 
 BENCHMARKS = ("ingest_speed", "ingest_planning", "ingest_kills")
 ON_REAL_CT = ("pixel_codecs", "hostile_dicom", "mutated_dicom")
-
-
-def figures_of(name: str) -> dict[str, Any]:
-    """Run one benchmark, show what it prints, and return its last line."""
-    command = [sys.executable, "-u", "-m", f"benchmarks.{name}"]
-    last = ""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            print(f"{name}: {line}", end="", flush=True)
-            last = line.strip() or last
-    if process.returncode:
-        raise SystemExit(f"benchmarks.{name} failed with {process.returncode}; run it alone")
-    found: dict[str, Any] = json.loads(last)
-    return found
 
 
 def main() -> None:
@@ -39,13 +22,7 @@ def main() -> None:
         names += ON_REAL_CT
     else:
         print(f"without ICH_RAY_REAL_DATA: {', '.join(ON_REAL_CT)} are left out")
-    result: dict[str, Any] = {}
-    for name in names:
-        found = figures_of(name)
-        doubled = result.keys() & found.keys()
-        assert not doubled, doubled
-        result |= found
-    print(json.dumps(result))
+    run_all(names)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -65,6 +66,8 @@ def connect(address: str) -> JobClient:
             f"--address {address}: give the job API's, http://HOST:8265; a tunnel to it makes it "
             "http://127.0.0.1:8265"
         )
+    # It tells of packages and web sockets.
+    logging.getLogger("ray").setLevel(logging.WARNING)
     # Ray would rather follow these than the address that it is given.
     before = {name: os.environ.pop(name) for name in _OVERRIDES if name in os.environ}
     try:

@@ -176,6 +176,13 @@ class LocalCluster:
                     killed.append(pid)
         return killed
 
+    def stop_role(self, host: Host) -> None:
+        """End by SIGKILL what a host is for, and its supervisor."""
+        for pid in host.processes():
+            if pid != host.first.pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
     def power_cycle(self, host: Host) -> "LocalCluster":
         """Cut a host's power, and switch it on again; return the cluster with the new host."""
         host.first.kill()

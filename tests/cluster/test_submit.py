@@ -1,0 +1,150 @@
+"""The submitter's side: what it finds, what it refuses, and whose exit code it has."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from benchmarks.cluster_faults import WHOLE, Bench
+from ich_ray.distributed.job_client import connect
+from ich_ray.errors import ConfigError, SurroundingsError
+
+
+def submitted(
+    hosts: Bench, *words: str, root: str = WHOLE, more: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    stage, *options = words
+    return hosts.cluster.run(
+        hosts.cluster.submitter,
+        [
+            *(sys.executable, "-m", "jobs.submit", stage, str(hosts.folder / "faults.toml")),
+            *(f"store.root={root}", f"store.endpoint_url={hosts.cluster.server.endpoint_url}"),
+            *("--address", hosts.cluster.address, *options),
+        ],
+        more=more,
+    )
+
+
+def test_a_submission_that_is_repeated_finds_the_finished_one(hosts: Bench) -> None:
+    first = submitted(hosts, "ingest", "--only", "a")
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "ingest a: up to date" in first.stdout
+    second = submitted(hosts, "ingest", "--only", "a", "--json")
+    assert second.returncode == 0
+    assert "is finished; --again runs it anew" in second.stderr
+    outcome = json.loads(second.stdout.strip().splitlines()[-1])
+    assert outcome["state"] == "finished before"
+    assert outcome["submission"].endswith("-1")
+    third = submitted(hosts, "ingest", "--only", "a", "--again", "--json")
+    assert json.loads(third.stdout.strip().splitlines()[-1])["submission"].endswith("-2")
+
+
+def test_of_two_submitters_at_once_both_follow_one_job(hosts: Bench) -> None:
+    words = ["ingest", "--only", "c"]
+    root = "s3://ich/two-submitters"
+    both = [hosts.begin(tuple(words), root) for _ in range(2)]
+    said = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    ids = {line.split()[1] for text in said for line in text.splitlines() if "submission " in line}
+    assert len(ids) == 1
+    assert all("ingest c: 64 slices" in text for text in said)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("train", "--only", "teacher", "models.teacher.use_gpu=true"), 2, "GPU"),
+        (("ingest", "--only", "a", "cluster.node_variables=['ICH_ABSENT']"), 2, "lacks ICH_ABSENT"),
+        (("train", "--only", "nobody"), 2, "settings file of another stage"),
+        (("ingest", "corpora.a.source=dicom/a"), 2, "is a path within a folder of this machine"),
+        (("ingest", "--only", "a", "store.root=s3://no-such-bucket/x"), 5, "no bucket"),
+    ],
+)
+def test_the_stage_s_exit_code_is_the_submitter_s(
+    hosts: Bench, words: tuple[str, ...], code: int, message: str
+) -> None:
+    root = "s3://ich/refused"
+    if words[0] == "train" and "--only" in words and "teacher" in words:
+        hosts.inside("copy", WHOLE, root, "train")
+    overrides = [word for word in words if word.startswith("store.root=")]
+    done = submitted(hosts, *words, root=overrides[0].partition("=")[2] if overrides else root)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert message in done.stdout + done.stderr
+
+
+def test_without_a_token_or_with_another_one_nothing_is_submitted(hosts: Bench) -> None:
+    done = submitted(hosts, "ingest", more={"RAY_AUTH_TOKEN": "0" * 32})
+    assert done.returncode == 2
+    assert "refuses the token" in done.stderr
+    assert hosts.cluster.token not in done.stdout + done.stderr
+
+
+def test_settings_that_hold_a_secret_are_refused_by_its_name(hosts: Bench) -> None:
+    done = submitted(
+        hosts,
+        "ingest",
+        "corpora.a.labels=s3://ich/very-secret-key/labels.csv",
+        more={"AWS_SECRET_ACCESS_KEY": "very-secret-key"},
+    )
+    assert done.returncode == 2
+    assert "the value of AWS_SECRET_ACCESS_KEY" in done.stderr
+
+
+@contextmanager
+def answering(version: str) -> Iterator[str]:
+    """Answer as the job API of a Ray of some version does when it is asked for it."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = json.dumps({"version": "4", "ray_version": version, "ray_commit": "0"}).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_cluster_of_another_ray_is_refused_with_both_versions() -> None:
+    with answering("2.31.0") as address, pytest.raises(ConfigError, match=r"2\.31\.0.*needs 2\.60"):
+        connect(address)
+
+
+def test_an_address_where_nothing_answers_is_named() -> None:
+    with pytest.raises(SurroundingsError, match=r"cannot reach a job API at http://127\.0\.0\.1:9"):
+        connect("http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1:6379", "ray://head:10001", "auto"])
+def test_an_address_of_another_kind_is_refused(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"give the job API's, http://HOST:8265"):
+        connect(address)
+
+
+def test_what_is_no_job_api_is_named(hosts: Bench, tmp_path: Path) -> None:
+    done = hosts.cluster.run(
+        hosts.cluster.submitter,
+        [
+            *(sys.executable, "-m", "jobs.submit", "ingest", str(hosts.folder / "faults.toml")),
+            *("store.root=s3://ich/x", "--address", hosts.cluster.server.endpoint_url),
+        ],
+    )
+    assert done.returncode == 2, done.stderr
+    assert "no Ray job API" in done.stderr
