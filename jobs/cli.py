@@ -8,13 +8,14 @@ STAGES = ("ingest", "train", "pseudo-label", "evaluate", "demo")
 VIEWS = ("audit", "show")
 """They read corpora for a person, and no stage reads what they write."""
 
-ELSEWHERE = ("submit",)
-"""They deal with jobs of a cluster."""
+ELSEWHERE = ("submit", "status")
+"""They deal with jobs of a cluster, and with what has run."""
 
 USAGE = f"""usage: ich-ray STAGE SETTINGS.toml [section.key=value ...] [--dry-run] [--json]
 
 stages: {", ".join(STAGES)}
 clusters: ich-ray submit STAGE SETTINGS.toml --address http://HOST:8265
+runs: ich-ray status SETTINGS.toml [--address http://HOST:8265]
 corpora: ich-ray audit SETTINGS.toml [CORPUS ...], ich-ray show SETTINGS.toml CORPUS [EXAM]
 exit codes: 0 done, 1 a bug, 2 settings or usage, 4 a data or quality gate failed,
             5 the surroundings failed (store, cluster, disk): try again

@@ -20,6 +20,7 @@ from typing import Any
 
 from ich_ray.distributed.local_hosts import Host, Network, Process
 from ich_ray.distributed.local_store import S3Address, server_command
+from ich_ray.distributed.local_tls import make_certificates, tls_environment
 from ich_ray.errors import ConfigError, SurroundingsError
 
 STATE = "cluster.json"
@@ -47,6 +48,8 @@ class LocalCluster:
     """Of each worker; the head has none."""
 
     object_store_mb: int
+    tls: bool = False
+    """Whether nodes speak TLS with each other."""
 
     @property
     def address(self) -> str:
@@ -88,6 +91,8 @@ class LocalCluster:
         if host.name != "store":
             found |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": self.token}
         if host.name not in ("store", "submitter"):
+            if self.tls:
+                found |= tls_environment(self.network.folder / "tls")
             found |= {
                 "AWS_ACCESS_KEY_ID": self.server.access_key,
                 "AWS_SECRET_ACCESS_KEY": self.server.secret_key,
@@ -257,7 +262,12 @@ class LocalCluster:
 
 
 def start_cluster(
-    folder: Path, *, workers: int = 2, cpus: int = 1, object_store_mb: int = 100
+    folder: Path,
+    *,
+    workers: int = 2,
+    cpus: int = 1,
+    object_store_mb: int = 100,
+    tls: bool = False,
 ) -> LocalCluster:
     """Start a cluster on hosts of its own; returns when all have joined.
 
@@ -266,6 +276,7 @@ def start_cluster(
         workers: Hosts that work, 1 to 200.
         cpus: Of each worker.
         object_store_mb: Shared memory of each host for Ray, MB.
+        tls: Whether nodes speak TLS with each other, with certificates made here.
 
     Raises:
         ConfigError: There is a cluster in the folder.
@@ -291,7 +302,10 @@ def start_cluster(
             server=S3Address(f"http://{address}:{S3_PORTS[0]}", *keys),
             cpus=cpus,
             object_store_mb=object_store_mb,
+            tls=tls,
         )
+        if tls:
+            make_certificates(folder / "tls", [host.address for host in hosts.values()])
         cluster.save()
         for host in (cluster.store, cluster.head, *cluster.workers):
             cluster.start_role(host)
@@ -327,11 +341,12 @@ def find_cluster(folder: Path) -> LocalCluster:
         token=tree["token"],
         cpus=tree["cpus"],
         object_store_mb=tree["object_store_mb"],
+        tls=tree["tls"],
     )
 
 
 @contextlib.contextmanager
-def local_cluster(folder: Path, **options: int) -> Iterator[LocalCluster]:
+def local_cluster(folder: Path, **options: Any) -> Iterator[LocalCluster]:
     """Run a cluster for the block; see start_cluster."""
     cluster = start_cluster(folder, **options)
     try:

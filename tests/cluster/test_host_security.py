@@ -2,12 +2,15 @@
 
 import contextlib
 import pickle
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from benchmarks.cluster_faults import WHOLE, Bench
+from ich_ray.distributed.local_cluster import local_cluster
 from ich_ray.distributed.local_hosts import Host
 
 ASK = """
@@ -156,3 +159,17 @@ def test_no_secret_stands_in_a_command_line_a_log_a_job_or_an_object(hosts: Benc
                 if secret.encode() in data
             ]
     assert found == []
+
+
+def test_nodes_that_speak_tls_form_a_cluster_and_keep_out_who_does_not(hosts: Bench) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="ich"))
+    program = "import ray; ray.init(address='auto'); print('CPUs', ray.cluster_resources()['CPU'])"
+    try:
+        with local_cluster(folder / "tls", workers=1, tls=True) as cluster:
+            inside = cluster.run(cluster.head, [sys.executable, "-c", program])
+            assert "CPUs 1.0" in inside.stdout, inside.stderr
+            words = ["timeout", "60", sys.executable, "-c", JOIN, f"{cluster.head.address}:6379"]
+            outside = cluster.run(cluster.submitter, words)
+            assert "joined" not in outside.stdout
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
