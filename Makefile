@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: setup demo demo-real test test-unit test-local test-cluster test-real test-gpu check format \
-	bench-phantom bench-codecs bench-ingest bench-speed bench-hostile bench-mutated \
+	image-check bench-phantom bench-codecs bench-ingest bench-speed bench-hostile bench-mutated \
 	bench-kills bench-planning bench-cluster bench-scaling bench-faults cluster-up cluster-down clean
 
 setup: $(READY)
@@ -62,6 +62,10 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The image's install lines in a fresh environment: minutes. TORCH_INDEX names another torch index.
+image-check: $(READY)
+	ICH_RAY_IMAGE_CHECK=1 $(BIN)/pytest tests/local/test_cluster_image.py
 
 bench-phantom: $(READY)
 	$(BIN)/python -m benchmarks.phantom_realism

@@ -38,16 +38,13 @@ class Summary(Told, Protocol):
         """Whether there was nothing to do."""
 
 
-def arguments_of(
-    stage: str, arguments: Sequence[str] | None, *, words: str = ""
-) -> argparse.Namespace:
-    """Read a job's command line; usage errors exit with 2.
+def parser_of(stage: str, *, words: str = "") -> argparse.ArgumentParser:
+    """Build the command line of a job, without reading one.
 
     Args:
         stage: Name on the command line.
-        arguments: Of the command line; None takes the process's own.
         words: What stands between the settings and the overrides, where a stage takes names
-            there: `.words` holds them.
+            there.
     """
     parser = argparse.ArgumentParser(
         prog=f"ich-ray {stage}", description=f"Run the stage {stage}; a finished one is not redone."
@@ -73,8 +70,21 @@ def arguments_of(
         if stage != "ingest"
         else "write key and pseudonym of every object here",
     )
+    return parser
+
+
+def arguments_of(
+    stage: str, arguments: Sequence[str] | None, *, words: str = ""
+) -> argparse.Namespace:
+    """Read a job's command line; usage errors exit with 2.
+
+    Args:
+        stage: Name on the command line.
+        arguments: Of the command line; None takes the process's own.
+        words: As of `parser_of`; `.words` holds them.
+    """
     # Overrides may stand after options: --only teacher models.teacher.steps=200.
-    options = parser.parse_intermixed_args(arguments)
+    options = parser_of(stage, words=words).parse_intermixed_args(arguments)
     options.words = [word for word in options.overrides if words and "=" not in word]
     options.overrides = [word for word in options.overrides if word not in options.words]
     return options

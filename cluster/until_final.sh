@@ -1,0 +1,38 @@
+#!/bin/sh
+# Run a stage until its outcome is final.
+#
+#   until_final.sh TRIES PAUSE_SECONDS COMMAND ...
+#
+# 5 (the surroundings failed) is tried again, TRIES times in all; 3 (nothing to do) becomes 0. Any
+# other code is final: a bug (1), wrong settings (2) or a failed gate (4) would fail again.
+set -u
+tries=$1
+pause=$2
+shift 2
+
+# The first process of a container ignores SIGTERM unless it asks for it, and so does a shell that
+# waits in the foreground.
+child=''
+stopped=''
+trap 'stopped=yes; kill -TERM "$child" 2>/dev/null' TERM
+
+waited() {
+  "$@" &
+  child=$!
+  wait "$child"
+  code=$?
+  [ -z "$stopped" ] && return "$code"
+  wait "$child"
+  exit $?
+}
+
+attempt=1
+while true; do
+  waited "$@"
+  code=$?
+  [ "$code" -eq 3 ] && exit 0
+  [ "$code" -eq 5 ] && [ "$attempt" -lt "$tries" ] || exit "$code"
+  attempt=$((attempt + 1))
+  echo "until_final.sh: exit 5, attempt $attempt of $tries in $pause s" >&2
+  waited sleep "$pause"
+done
