@@ -33,6 +33,10 @@ class QualityError(IchRayError):
     exit_code = 4
 
 
+class BudgetError(QualityError):
+    """The hours or the cost of a job have passed its budget; what was finished is kept."""
+
+
 class SurroundingsError(IchRayError):
     """The store, the cluster or the disk failed; the same command may be tried again."""
 
