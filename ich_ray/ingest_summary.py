@@ -15,14 +15,23 @@ class IngestPlan:
     parts: int
     """An estimate: patients are known only after the headers."""
 
+    slices: int
+    """New ones, an estimate: volumes hold several."""
+
     cpu_hours: float
-    """An estimate, from the number of slices and `ingest.cpu_seconds_per_1000_slices`."""
+    """An estimate, by the number of slices."""
 
     cost: float
-    """Of these hours, by `ingest.price_per_cpu_hour`."""
+    """Of these hours, by `budget.price_per_cpu_hour`."""
 
     gone: int
     """Objects of the corpus that the source no longer holds; their slices are kept."""
+
+    estimated_by: str = "ingest.cpu_seconds_per_1000_slices"
+    """Where the rate of the estimate comes from."""
+
+    warning: str = ""
+    """That this and what was planned before it pass the budget."""
 
     def line(self) -> str:
         """Return one line for a person."""
@@ -31,6 +40,7 @@ class IngestPlan:
             f"({self.new_bytes / 1e6:.1f} MB) in about {self.parts} parts, "
             f"{self.cpu_hours:.2f} CPU hours, cost {self.cost:.2f}; "
             f"{self.known_objects} known, {self.gone} gone from the source"
+            + (f"; {self.warning}" if self.warning else "")
         )
 
 

@@ -3,12 +3,13 @@
 import sys
 from collections.abc import Callable, Sequence
 
+from ich_ray.distributed.ingest_hours import ingest_within_budget
 from ich_ray.distributed.phantoms import write_phantoms
 from ich_ray.distributed.pseudo_label import pseudo_label
 from ich_ray.distributed.session import Session
 from ich_ray.distributed.train import train
 from ich_ray.order import steps_of
-from jobs import evaluate, ingest
+from jobs import evaluate
 from jobs.stage import (
     Summary,
     arguments_of,
@@ -21,7 +22,7 @@ from jobs.stage import (
 )
 
 WORK: dict[str, Callable[[Session, str], Summary]] = {
-    "ingest": ingest.work,
+    "ingest": ingest_within_budget,
     "train": train,
     "pseudo-label": pseudo_label,
     "evaluate": evaluate.work,

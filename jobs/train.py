@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ich_ray.distributed.estimates import priced
 from ich_ray.distributed.session import Session
 from ich_ray.distributed.train import plan_train, train
 from jobs.stage import run_stage
@@ -11,7 +12,8 @@ from jobs.stage import run_stage
 
 def plan(run: Session, name: str) -> dict[str, Any]:
     """Say what would be read."""
-    return plan_train(run, name).as_dict()
+    plan = plan_train(run, name)
+    return plan.as_dict() | priced(run, plan.work)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,6 +11,7 @@ from jaxtyping import Float64, Integer
 
 from ich_ray import overlap, roc
 from ich_ray.bootstrap import Difference, Interval
+from ich_ray.capacity import Need, Process
 from ich_ray.comparison import (
     METRICS,
     Exams,
@@ -23,9 +24,12 @@ from ich_ray.comparison import (
     resampled,
 )
 from ich_ray.config import EvaluateConfig
+from ich_ray.distributed.estimates import Planned
 from ich_ray.distributed.lineage import TrainedModel, refuse_shared_patients, trained_model
-from ich_ray.distributed.predict import predict, prediction_task
+from ich_ray.distributed.metering import metered, reserved_by, tasks_at_once
+from ich_ray.distributed.predict import planned_work, pool_need, predict, prediction_task
 from ich_ray.distributed.progress import bar
+from ich_ray.distributed.resources import check_fits, options
 from ich_ray.distributed.session import Selection, Session, select
 from ich_ray.distributed.statistics import (
     THRESHOLD,
@@ -40,6 +44,17 @@ from ich_ray.windows import preprocessing_id
 EMPTY = "empty_masks"
 CHUNK = 100
 """Resamples of one call of the pool."""
+
+READER = Process(memory=1_200_000_000)
+"""Measured: 0.5 GB at exams of 20 slices of 256 x 256; the rest is for one of a few hundred."""
+
+RESAMPLER = Process(memory=1_000_000_000)
+"""Measured: 0.4 GB; the rest is for the histograms of many patients."""
+
+RESAMPLING = "resample"
+"""The kind of this work, in the runs table."""
+
+READING = Need(what="the statistics of an evaluation", each=READER, pool=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,17 +98,52 @@ def evaluation_identity(run: Session) -> dict[str, Any]:
     }
 
 
+def planned_evaluation(run: Session) -> list[Planned]:
+    """Return what an evaluation would take, predictions that are made already left out."""
+    config, prices = evaluate_config(run), run.settings.budget
+    selections = [*select(run, config.test), *select(run, config.tuning)]
+    models = [trained_model(run, model) for model in config.models.values()]
+    tasks = [prediction_task(run, model, s) for model in models for s in selections]
+    slices = sum(s.corpus.num_rows for s in selections)
+    return [
+        *planned_work(run, tasks),
+        Planned(
+            kind=_statistics_kind(run),
+            units=slices * len(models),
+            setting="budget.statistics_seconds_per_1000_slices",
+            seconds=prices.statistics_seconds_per_1000_slices / 1000,
+            each=reserved_by(READER, processes=1),
+        ),
+        Planned(
+            kind=RESAMPLING,
+            units=config.resamples * (len(models) + len((THRESHOLD, EMPTY))),
+            setting="budget.resample_seconds_per_1000",
+            seconds=prices.resample_seconds_per_1000 / 1000,
+            each=reserved_by(RESAMPLER, processes=1),
+        ),
+    ]
+
+
+def _statistics_kind(run: Session) -> str:
+    return f"statistics {run.settings.input.size}"
+
+
 def evaluate(run: Session) -> Evaluation:
     """Compare the models of the evaluate section on its test selections.
 
     Raises:
         QualityError: A test patient is among the labelled, or the test exams hold one class only,
             or no reference mask.
+        BudgetError: The budget is passed; the predictions that are written are kept.
+        ConfigError: A pool, or a task, does not fit the cluster.
     """
     config = evaluate_config(run)
     models = {name: trained_model(run, model) for name, model in config.models.items()}
     known = {f"models.{m}.labelled": run.settings.models[m].labelled for m in run.settings.models}
     refuse_shared_patients(run, known, "evaluate.test", config.test)
+    run.ensure_ray()
+    resamplers = Need(what="evaluate.actors", processes=config.actors, each=RESAMPLER)
+    check_fits(run.settings.cluster, pool_need(run.settings.predict), READING, resamplers)
     test = select(run, config.test)
     levels = _levels(run, models, select(run, config.tuning))
     found = _statistics(run, models, test, threshold=True)
@@ -179,16 +229,20 @@ def _statistics(
             threshold=threshold,
             score_slices=evaluate_config(run).exam_score_slices,
         )
-        run.ensure_ray()
         urls = [{"url": url} for url in selection.corpus.files]
         rows = (
             ray.data.from_items(urls, override_num_blocks=len(urls))
-            .map_batches(job, batch_size=1, batch_format="numpy", num_cpus=1)
+            .map_batches(job, batch_size=1, batch_format="numpy", **options(READER))
             .iter_rows()
         )
-        for row in rows:
-            one = from_row(row)
-            found[one.model][one.exam] = one
+        with metered(
+            run, _statistics_kind(run), READER, processes=tasks_at_once(len(urls))
+        ) as meter:
+            for row in rows:
+                one = from_row(row)
+                found[one.model][one.exam] = one
+                meter.finished(0)
+            meter.finished(selection.corpus.num_rows * len(models), more=False)
     return found
 
 
@@ -296,6 +350,7 @@ def _resample(
     config = evaluate_config(run)
     starts = range(0, config.resamples, CHUNK)
     chunks = [{"first": s, "last": min(s + CHUNK, config.resamples)} for s in starts]
+    actors = min(config.actors, len(chunks))
     rows = (
         ray.data.from_items(chunks, override_num_blocks=len(chunks))
         .map_batches(
@@ -307,16 +362,21 @@ def _resample(
             },
             batch_size=1,
             batch_format="numpy",
-            compute=ray.data.ActorPoolStrategy(size=min(config.actors, len(chunks))),
-            num_cpus=1,
+            compute=ray.data.ActorPoolStrategy(size=actors),
+            **options(RESAMPLER),
         )
         .iter_rows()
     )
     found = {}
-    with bar("resample", total=len(chunks), unit="chunk") as shown:
+    with (
+        bar("resample", total=len(chunks), unit="chunk") as shown,
+        metered(run, RESAMPLING, RESAMPLER, processes=actors) as meter,
+    ):
         for row in rows:
-            found[int(row["first"])] = np.array(row["values"], np.float64)
+            values = np.array(row["values"], np.float64)
+            found[int(row["first"])] = values
             shown.update(1)
+            meter.finished(values.size // len(METRICS), more=len(found) < len(chunks))
     whole = np.concatenate(
         [found[s].reshape(len(predicted), len(METRICS), -1) for s in sorted(found)], axis=2
     )

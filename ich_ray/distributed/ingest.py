@@ -45,9 +45,10 @@ def plan_of(settings: Settings, source: Source) -> IngestPlan:
         known_objects=len(source.listed) - len(source.new),
         new_objects=len(source.new),
         new_bytes=sum(item.size for item in source.new),
+        slices=slices,
         parts=math.ceil(slices / source.config.slices_per_part),
         cpu_hours=cpu_hours,
-        cost=cpu_hours * settings.ingest.price_per_cpu_hour,
+        cost=cpu_hours * settings.budget.price_per_cpu_hour,
         gone=source.num_gone,
     )
 
@@ -113,7 +114,7 @@ def _bring(
     objects = (source.role(item) in ("slice", "mask", "object") for item in source.new)
     if labels.anew or any(objects):
         ensure_ray()
-        read_new(source, labels, done, tell)
+        read_new(source, labels, done, tell, cluster=settings.cluster)
     absent, come = missing(source, labels, done.found())
     done.rows.append(ledger.to_table(absent))
     entries = pa.concat_tables(done.rows)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
+from ich_ray.config import ClusterConfig
 from ich_ray.distributed.session import configure_data
 from ich_ray.errors import Reason
 from ich_ray.growth import Growth, growth_of
@@ -79,7 +80,14 @@ class _Placed:
     refused: list[Entry]
 
 
-def read_new(source: Source, labels: Labels, done: Done, tell: Callable[[str], None]) -> None:
+def read_new(
+    source: Source,
+    labels: Labels,
+    done: Done,
+    tell: Callable[[str], None],
+    *,
+    cluster: ClusterConfig,
+) -> None:
     """Read what is new in a source and all that goes with it, and write the parts.
 
     Args:
@@ -87,12 +95,13 @@ def read_new(source: Source, labels: Labels, done: Done, tell: Callable[[str], N
         labels: Of the source.
         done: Receives what was done.
         tell: Receives a sentence now and then.
+        cluster: Whether the work fits it is checked before each pass.
     """
     # Here and not above: it loads Ray, which a run without anything new does not need.
     from ich_ray.distributed.ingest_passes import write_parts
 
     configure_data()
-    new = _placed(source, source.new, tell)
+    new = _placed(source, source.new, tell, cluster)
     masks = masks_beside(source, new.objects)
     new.objects += (masks.placed[name] for name in masks.moved if name in masks.placed)
     new.refused += (masks.refused[name] for name in masks.moved if name in masks.refused)
@@ -100,7 +109,7 @@ def read_new(source: Source, labels: Labels, done: Done, tell: Callable[[str], N
     near = source.ledger.near(new.objects, changed=changed, exams=labels.anew)
     here = set(source.names.values())
     growth = growth_of(near, new.objects, changed=changed, here=here, anew=labels.anew)
-    old = _placed(source, source.objects(growth.again), tell)
+    old = _placed(source, source.objects(growth.again), tell, cluster)
     beside = [masks.placed[row.source] for row in growth.again if row.source in masks.placed]
     first, duplicates = first_by_key([*new.objects, *old.objects, *beside], known=growth.taken)
     kept, superseded = _kept(source, growth, first)
@@ -129,11 +138,16 @@ def read_new(source: Source, labels: Labels, done: Done, tell: Callable[[str], N
     planned = [labels.on(item) for item in plan.kept]
     parts = parts_by_patient([*planned, *kept], slices_per_part=source.config.slices_per_part)
     taken_over = {item.source for item in kept}
-    for part in write_parts(source, parts, tell, replaces=growth.parts):
+    for part in write_parts(source, parts, tell, replaces=growth.parts, cluster=cluster):
         done.add(part, [entry for entry in part.entries if entry.source not in taken_over])
 
 
-def _placed(source: Source, items: Sequence[ListedObject], tell: Callable[[str], None]) -> _Placed:
+def _placed(
+    source: Source,
+    items: Sequence[ListedObject],
+    tell: Callable[[str], None],
+    cluster: ClusterConfig,
+) -> _Placed:
     """Place objects by their keys or headers."""
     from ich_ray.distributed.ingest_passes import read_headers
 
@@ -141,7 +155,7 @@ def _placed(source: Source, items: Sequence[ListedObject], tell: Callable[[str],
     unplaced = [item for item in items if source.role(item) == "object"]
     if not unplaced:
         return _Placed(by_key, {}, [])
-    by_header, facts, refused = read_headers(source, unplaced, tell)
+    by_header, facts, refused = read_headers(source, unplaced, tell, cluster=cluster)
     return _Placed(by_key + by_header, facts, refused)
 
 

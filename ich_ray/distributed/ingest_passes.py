@@ -10,8 +10,12 @@ from typing import Any, cast
 
 import pyarrow as pa
 import ray
+import ray.exceptions
 from ray.util.annotations import RayDeprecationWarning
 
+from ich_ray.capacity import Need, Process
+from ich_ray.config import ClusterConfig
+from ich_ray.distributed.resources import check_fits, options
 from ich_ray.errors import ConfigError, InvalidExam, Reason, SurroundingsError
 from ich_ray.ingest_plan import Entry, Planned, Subtypes, Truth, part_name
 from ich_ray.series import HeaderFacts
@@ -62,7 +66,11 @@ _PART = pa.schema([("name", pa.string()), ("objects", pa.binary())])
 
 
 def read_headers(
-    source: Source, items: Sequence[ListedObject], tell: Callable[[str], None]
+    source: Source,
+    items: Sequence[ListedObject],
+    tell: Callable[[str], None],
+    *,
+    cluster: ClusterConfig,
 ) -> tuple[list[Planned], dict[str, HeaderFacts], list[Entry]]:
     """Place objects by their headers.
 
@@ -90,7 +98,11 @@ def read_headers(
     placed: list[Planned] = []
     refused: list[Entry] = []
     facts: dict[str, HeaderFacts] = {}
-    for batch in _mapped(blocks, partial(_facts, writer=source.part_writer), num_slices=1):
+    need = Need(
+        what=f"reading headers of {source.corpus}", each=worker_of(num_slices=1), pool=False
+    )
+    check_fits(cluster, need)
+    for batch in _mapped(blocks, partial(_facts, writer=source.part_writer), need.each):
         for row in batch.to_pylist():
             item = items[row["index"]]
             if row["reason"] is not None:
@@ -113,6 +125,7 @@ def write_parts(
     tell: Callable[[str], None],
     *,
     replaces: Collection[str],
+    cluster: ClusterConfig,
 ) -> Iterator[Finished]:
     """Write parts that no table names yet; one that was written before is not written again.
 
@@ -121,15 +134,28 @@ def write_parts(
         parts: Their objects.
         tell: Receives a sentence now and then.
         replaces: Names of the parts of the corpus in whose place these come.
+        cluster: A part that fits none of its nodes is refused before any is written.
     """
     blocks = (part_block(source, objects, replaces) for objects in parts)
     largest = max((sum(item.num_slices for item in objects) for objects in parts), default=0)
+    need = Need(
+        what=f"a part of {source.corpus} with {largest} slices and masks",
+        each=worker_of(num_slices=largest),
+        advice=f"lower corpora.{source.corpus}.slices_per_part (a patient is never divided)",
+        pool=False,
+    )
+    check_fits(cluster, need)
     done = 0
-    for batch in _mapped(blocks, partial(_written, writer=source.part_writer), num_slices=largest):
+    for batch in _mapped(blocks, partial(_written, writer=source.part_writer), need.each):
         for text in batch["finished"].to_pylist():
             done += 1
             tell(f"{source.corpus}: part {done} of {len(parts)}")
             yield Finished.from_json(text)
+
+
+def worker_of(*, num_slices: int) -> Process:
+    """Return what a worker reserves that holds so many slices at once."""
+    return Process(memory=WORKER_BYTES + num_slices * BYTES_PER_SLICE)
 
 
 def part_block(source: Source, objects: Sequence[Planned], replaces: Collection[str]) -> pa.Table:
@@ -205,13 +231,9 @@ def _truth_from(label: bool | None, subtypes: Sequence[bool] | None) -> Truth:  
 
 
 def _mapped(
-    blocks: Iterable[pa.Table], function: Callable[[pa.Table], pa.Table], *, num_slices: int
+    blocks: Iterable[pa.Table], function: Callable[[pa.Table], pa.Table], each: Process
 ) -> Iterator[pa.Table]:
     """Map a function over blocks, one task a block: keys travel through Ray, pixels never."""
-    # Declared, since a task that the system kills for its memory is tried again for ever; and
-    # never more than the cluster has, since such a task would wait for ever.
-    most = int(ray.cluster_resources().get("memory", 0) // 2)
-    memory = min(WORKER_BYTES + num_slices * BYTES_PER_SLICE, most)
     with warnings.catch_warnings():
         # Ray tries a task whose worker died again for ever; a file that kills its decoder would
         # never end. 2.60 bounds that by this argument only, and announces to rename it.
@@ -221,8 +243,8 @@ def _mapped(
             batch_size=None,
             batch_format="pyarrow",
             zero_copy_batch=True,
-            num_cpus=1,
-            memory=memory,
+            # With its memory: a task that the system kills for it is tried again for ever.
+            **options(each),
             max_retries=WORKER_DEATHS,
         )
     try:

@@ -21,6 +21,8 @@ from ich_ray.windows import preprocessing_id
 
 NOT_OF_THE_RESULT = (
     "use_gpu",
+    "gpu_kind",
+    "memory_gb",
     "checkpoint_every",
     "max_failures",
     "labelled",

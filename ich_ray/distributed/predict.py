@@ -1,6 +1,6 @@
 """An actor pool around learning.predictor: one predictions part for each part of a corpus."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,18 +9,16 @@ import pyarrow as pa
 import ray.data
 import torch
 
-from ich_ray.config import InputConfig
+from ich_ray.capacity import GB, Need, Process
+from ich_ray.config import InputConfig, PredictConfig
 from ich_ray.distributed.cache import part_name
+from ich_ray.distributed.estimates import Planned
 from ich_ray.distributed.inputs import channels_of
 from ich_ray.distributed.lineage import TrainedModel
+from ich_ray.distributed.metering import metered, reserved_by
 from ich_ray.distributed.progress import bar
-from ich_ray.distributed.session import (
-    Selection,
-    Session,
-    check_fits,
-    code_revision,
-    fingerprint,
-)
+from ich_ray.distributed.resources import check_fits, options
+from ich_ray.distributed.session import Selection, Session, code_revision, fingerprint
 from ich_ray.errors import ConfigError
 from ich_ray.exam import Slice
 from ich_ray.learning.predictor import Predictor
@@ -64,7 +62,12 @@ def prediction_task(run: Session, model: TrainedModel, selection: Selection) -> 
 
 
 def predict(run: Session, task: PredictionTask) -> Table:
-    """Predict every slice of a selection, part by part; finished parts are not done again."""
+    """Predict every slice of a selection, part by part; finished parts are not done again.
+
+    Raises:
+        BudgetError: The budget is passed; the parts that are written are kept.
+        ConfigError: The pool does not fit the cluster.
+    """
     done = open_table(run.store, task.url)
     if done is not None:
         return done
@@ -75,23 +78,71 @@ def predict(run: Session, task: PredictionTask) -> Table:
 
 def _predict(run: Session, task: PredictionTask, lease: Lease) -> Table:
     run.ensure_ray()
-    pool = run.settings.predict
-    check_fits(what="predict.actors", processes=pool.actors, cpus=1, gpus=pool.gpus_per_actor)
+    check_fits(run.settings.cluster, pool_need(run.settings.predict))
     found = {item.key: item.size for item in run.store.listing(task.url)}
     names = {url: part_name(task.selection, url) for url in task.selection.corpus.files}
     missing = [url for url in names if part_path(names[url]) not in found]
     parts = _finished_parts(run.store, task, set(names) - set(missing), names)
-    with bar(
-        f"predict {task.selection.corpus.name} with {task.model.name}",
-        total=len(names),
-        unit="part",
-        first=len(parts),
-    ) as shown:
+    pool = run.settings.predict
+    with (
+        bar(
+            f"predict {task.selection.corpus.name} with {task.model.name}",
+            total=len(names),
+            unit="part",
+            first=len(parts),
+        ) as shown,
+        metered(
+            run,
+            kind_of_work(run, task.model),
+            actor_of(pool),
+            processes=min(pool.actors, len(missing)),
+        ) as meter,
+    ):
         for row in _pool_over(run, task, missing):
             parts.append(Part(row["path"], row["size"], row["rows"]))
             shown.update(1)
+            meter.finished(row["rows"], more=len(parts) < len(names))
     lease.check()
     return _commit(run, task, parts)
+
+
+def actor_of(pool: PredictConfig) -> Process:
+    """Return what one actor of the pool reserves."""
+    return Process(
+        gpus=pool.gpus_per_actor, gpu_kind=pool.gpu_kind, memory=int(pool.memory_gb * GB)
+    )
+
+
+def pool_need(pool: PredictConfig) -> Need:
+    """Return what the pool needs of a cluster."""
+    return Need(
+        what="predict.actors",
+        processes=pool.actors,
+        each=actor_of(pool),
+        advice="lower predict.memory_gb or predict.gpus_per_actor",
+    )
+
+
+def planned_work(run: Session, tasks: Sequence[PredictionTask]) -> list[Planned]:
+    """Return what those predictions would take that are not made yet."""
+    return [
+        Planned(
+            kind=kind_of_work(run, task.model),
+            units=task.selection.corpus.num_rows,
+            setting="budget.predict_seconds_per_1000_slices",
+            seconds=run.settings.budget.predict_seconds_per_1000_slices / 1000,
+            each=reserved_by(actor_of(run.settings.predict), processes=1),
+        )
+        for task in tasks
+        if open_table(run.store, task.url) is None
+    ]
+
+
+def kind_of_work(run: Session, model: TrainedModel) -> str:
+    """Name what decides how long predicting a slice takes."""
+    pool = run.settings.predict
+    device = f"gpu {pool.gpu_kind}" if pool.gpus_per_actor else "cpu"
+    return f"predict {model.record['network']} {run.settings.input.size} {device}"
 
 
 def _pool_over(run: Session, task: PredictionTask, urls: list[str]) -> Any:
@@ -112,8 +163,7 @@ def _pool_over(run: Session, task: PredictionTask, urls: list[str]) -> Any:
             batch_size=1,
             batch_format="numpy",
             compute=ray.data.ActorPoolStrategy(size=min(pool.actors, len(urls))),
-            num_cpus=1,
-            num_gpus=pool.gpus_per_actor,
+            **options(actor_of(pool)),
         )
         .iter_rows()
     )

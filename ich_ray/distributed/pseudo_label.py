@@ -9,13 +9,23 @@ import numpy as np
 import pyarrow as pa
 import ray.data
 
+from ich_ray.capacity import Need, Process
 from ich_ray.config import PseudoLabelConfig
+from ich_ray.distributed.estimates import Planned, priced
 from ich_ray.distributed.lineage import (
     PseudoLabelLineage,
     pseudo_label_lineage,
     refuse_shared_patients,
 )
-from ich_ray.distributed.predict import PredictionTask, predict, prediction_task
+from ich_ray.distributed.metering import metered, reserved_by, tasks_at_once
+from ich_ray.distributed.predict import (
+    PredictionTask,
+    planned_work,
+    pool_need,
+    predict,
+    prediction_task,
+)
+from ich_ray.distributed.resources import check_fits, options
 from ich_ray.distributed.session import Session, code_revision, select
 from ich_ray.ranker import rank_slices, ternary_mask
 from ich_ray.settings import resolved
@@ -30,6 +40,11 @@ from ich_ray.storage.predictions import (
 )
 from ich_ray.storage.tables import Part, Table, commit_once, iterate_groups, read_rows, write_part
 from ich_ray.windows import upsample
+
+WRITER = Process(memory=800_000_000)
+"""Measured: 0.4 GB, of 8 exams of 20 slices of 256 x 256; the rest is for longer exams."""
+
+WRITING = Need(what="writing pseudo-labels", each=WRITER, pool=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +70,38 @@ class PseudoLabelSummary:
 def plan_pseudo_label(run: Session, name: str) -> dict[str, Any]:
     """Return what --dry-run shows; touches nothing."""
     lineage = pseudo_label_lineage(run, name)
+    slices = sum(s.corpus.num_rows for s in lineage.selections)
+    work: list[Planned] = []
+    if lineage.table is None:
+        work = planned_work(
+            run, [prediction_task(run, lineage.teacher, s) for s in lineage.selections]
+        )
+        work.append(_planned_labels(run, slices))
     return {
         "stage": "pseudo-label",
         "pseudo_labels": name,
         "up_to_date": lineage.table is not None,
         "teacher": lineage.teacher.identity,
         "parts": sum(len(s.corpus.files) for s in lineage.selections),
-        "slices_at_most": sum(s.corpus.num_rows for s in lineage.selections),
+        "slices_at_most": slices,
+        **priced(run, work),
         "writes": lineage.url,
     }
+
+
+def _planned_labels(run: Session, slices: int) -> Planned:
+    return Planned(
+        kind=kind_of_work(run),
+        units=slices,
+        setting="budget.label_seconds_per_1000_slices",
+        seconds=run.settings.budget.label_seconds_per_1000_slices / 1000,
+        each=reserved_by(WRITER, processes=1),
+    )
+
+
+def kind_of_work(run: Session) -> str:
+    """Name what decides how long writing a pseudo-label takes."""
+    return f"label {run.settings.input.size}"
 
 
 def pseudo_label(run: Session, name: str) -> PseudoLabelSummary:
@@ -72,6 +110,8 @@ def pseudo_label(run: Session, name: str) -> PseudoLabelSummary:
     Raises:
         QualityError: A labelled, tuning or test patient is among the unlabelled, or the teacher
             says the same for every slice.
+        BudgetError: The budget is passed; the predictions that are written are kept.
+        ConfigError: The pool, or a task, does not fit the cluster.
     """
     lineage = pseudo_label_lineage(run, name)
     if lineage.table is not None:
@@ -87,6 +127,8 @@ def pseudo_label(run: Session, name: str) -> PseudoLabelSummary:
 
 def _label(run: Session, name: str, lineage: PseudoLabelLineage, lease: Lease) -> Table:
     config = run.settings.pseudo_labels[name]
+    run.ensure_ray()
+    check_fits(run.settings.cluster, pool_need(run.settings.predict), WRITING)
     tasks = [prediction_task(run, lineage.teacher, s) for s in lineage.selections]
     tables = [predict(run, task) for task in tasks]
     slices = pa.concat_tables(
@@ -108,14 +150,7 @@ def _label(run: Session, name: str, lineage: PseudoLabelLineage, lease: Lease) -
         teacher=lineage.teacher.identity,
     )
     rows = _rank_rows(run.store, tasks, tables, rank)
-    # Predictions that were there before have not asked for it.
-    run.ensure_ray()
-    parts = [
-        Part(row["path"], row["size"], row["rows"])
-        for row in ray.data.from_items(rows, override_num_blocks=len(rows))
-        .map_batches(writer, batch_size=1, batch_format="numpy", num_cpus=1)
-        .iter_rows()
-    ]
+    parts = _write(run, writer, rows)
     figures = {
         "slices": len(rank),
         "positive": num_positive,
@@ -124,6 +159,21 @@ def _label(run: Session, name: str, lineage: PseudoLabelLineage, lease: Lease) -
     }
     lease.check()
     return _commit(run, name, lineage, parts, figures)
+
+
+def _write(run: Session, writer: "LabelWriter", rows: list[dict[str, Any]]) -> list[Part]:
+    """Write the parts; a part that was written before is the same again."""
+    written = (
+        ray.data.from_items(rows, override_num_blocks=len(rows))
+        .map_batches(writer, batch_size=1, batch_format="numpy", **options(WRITER))
+        .iter_rows()
+    )
+    parts = []
+    with metered(run, kind_of_work(run), WRITER, processes=tasks_at_once(len(rows))) as meter:
+        for row in written:
+            parts.append(Part(row["path"], row["size"], row["rows"]))
+            meter.finished(row["rows"], more=len(parts) < len(rows))
+    return parts
 
 
 def _rank_rows(

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from ich_ray import roc
+from ich_ray.distributed.estimates import priced
 from ich_ray.distributed.evaluate import (
     EMPTY,
     Evaluation,
     evaluate,
     evaluate_config,
     evaluation_identity,
+    planned_evaluation,
 )
 from ich_ray.distributed.lineage import (
     finished_pseudo_labels,
@@ -74,12 +76,14 @@ def plan_report(run: Session) -> dict[str, Any]:
     """Return what --dry-run shows; touches nothing."""
     config, identity = evaluate_config(run), evaluation_identity(run)
     folder = run.store.url("evaluations", fingerprint(**identity))
+    up_to_date = run.store.exists(join(folder, FILES[0]))
     return {
         "stage": "evaluate",
-        "up_to_date": run.store.exists(join(folder, FILES[0])),
+        "up_to_date": up_to_date,
         "models": identity["models"],
         "test_slices_at_most": sum(s.corpus.num_rows for s in select(run, config.test)),
         "resamples": config.resamples,
+        **priced(run, [] if up_to_date else planned_evaluation(run)),
         "writes": config.report,
     }
 
@@ -149,7 +153,7 @@ def _report(run: Session, found: Evaluation, identity: str) -> Report:
 def _settings_of_report(run: Session) -> dict[str, Any]:
     """Return the settings without the places of one machine."""
     settings = for_record(run.settings, run.pseudonyms)
-    for section in ("store", "cluster", "submit", "phantoms", "audit", "show"):
+    for section in ("store", "cluster", "submit", "budget", "phantoms", "audit", "show"):
         del settings[section]
     for corpus in settings["corpora"].values():
         del corpus["source"], corpus["labels"]

@@ -16,11 +16,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ich_ray.budget import NO_HOURS, Hours
 from ich_ray.config import ClusterConfig, InputConfig, Settings
 from ich_ray.distributed.nodes import check_variables
 from ich_ray.errors import ConfigError, IchRayError, SurroundingsError
 from ich_ray.identity import Pseudonyms, content_hash
-from ich_ray.settings import for_record
+from ich_ray.rates import Work
+from ich_ray.settings import for_record, resolved
 from ich_ray.splits import split_of
 from ich_ray.storage.corpus import Corpus, open_corpus
 from ich_ray.storage.leases import Lease, held, this_process
@@ -45,6 +47,18 @@ class Session:
 
     submission: str = ""
     """Id of the Ray job that this process is, if it is one."""
+
+    spent_before: Hours = NO_HOURS
+    """By earlier attempts of the same job; the budget counts them."""
+
+    spent: Hours = field(default=NO_HOURS, init=False)
+    """By this run so far."""
+
+    planned: Hours = field(default=NO_HOURS, init=False)
+    """Estimated so far: the budget is that of all steps together."""
+
+    work: list[Work] = field(default_factory=list, init=False)
+    """What its pools have done."""
 
     started: bool = field(default=False, init=False)
 
@@ -157,6 +171,7 @@ def recorded(
         A function that takes the stage's summary line, and whether it was up to date.
     """
     started, said = now(), {"line": "", "up_to_date": False}
+    spent, first = run.spent, len(run.work)
 
     def note(line: str, *, up_to_date: bool) -> None:
         said.update(line=line, up_to_date=up_to_date)
@@ -168,7 +183,12 @@ def recorded(
                 stage=stage,
                 name=name,
                 settings=for_record(run.settings, run.pseudonyms),
-                figures=said,
+                figures={
+                    **said,
+                    "work": resolved(run.work[first:]),
+                    "gpu_hours": run.spent.gpu - spent.gpu,
+                    "cpu_hours": run.spent.cpu - spent.cpu,
+                },
                 code_revision=code_revision(),
                 started=started,
                 ended=now(),
@@ -273,22 +293,6 @@ def _package_version() -> str:
 def fingerprint(**content: Any) -> str:
     """Return the hash by which a stage knows its own finished output."""
     return content_hash(content)
-
-
-def check_fits(*, what: str, processes: int, cpus: int, gpus: float) -> None:
-    """Refuse a pool that could never be placed, instead of waiting for ever.
-
-    One CPU stays for whoever feeds the pool.
-    """
-    import ray
-
-    have = ray.cluster_resources()
-    for kind, need in (("CPU", processes * cpus), ("GPU", processes * gpus)):
-        if need > have.get(kind, 0):
-            raise ConfigError(
-                f"{what}={processes} needs {need:g} {kind}s and the cluster has "
-                f"{have.get(kind, 0):g}; lower it, or set cluster.num_cpus or join a larger cluster"
-            )
 
 
 def configure_data() -> None:

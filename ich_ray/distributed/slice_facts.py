@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import ray
 import ray.data
 
 from ich_ray import exam_rules
+from ich_ray.capacity import Need, Process
 from ich_ray.distributed.progress import bar
+from ich_ray.distributed.resources import check_fits, options
 from ich_ray.distributed.session import Session
 from ich_ray.findings import Finding
 from ich_ray.sharing import Members
@@ -95,12 +96,12 @@ def compute_facts(run: Session, corpus: Corpus) -> int:
     if not urls:
         return 0
     run.ensure_ray()
-    # Declared, and never more than the cluster has: such a task would wait for ever.
-    memory = min(WORKER_BYTES, int(ray.cluster_resources().get("memory", 0) // 2))
+    need = Need(what="an audit", each=Process(memory=WORKER_BYTES), pool=False)
+    check_fits(run.settings.cluster, need)
     task = FactsOfPart(store=run.store, folder=facts_url(run.store, corpus))
     rows = (
         ray.data.from_items([{"url": url} for url in urls], override_num_blocks=len(urls))
-        .map_batches(task, batch_size=1, batch_format="numpy", num_cpus=1, memory=memory)
+        .map_batches(task, batch_size=1, batch_format="numpy", **options(need.each))
         .iter_rows()
     )
     with bar(f"audit {corpus.name}", total=len(urls), unit="part") as shown:

@@ -3,6 +3,7 @@
 import json
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +18,17 @@ from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, Sc
 from ray.train.torch import TorchConfig, TorchTrainer
 from torch import Tensor, nn
 
+from ich_ray.budget import Allowance
+from ich_ray.capacity import GB, Need, Process
 from ich_ray.config import ModelConfig
 from ich_ray.distributed.cache import open_pool
+from ich_ray.distributed.estimates import Planned
 from ich_ray.distributed.lineage import ModelLineage, model_lineage
+from ich_ray.distributed.metering import metered, reserved_by
 from ich_ray.distributed.progress import watched
-from ich_ray.distributed.session import (
-    Selection,
-    Session,
-    check_fits,
-    code_revision,
-)
-from ich_ray.errors import ConfigError, IchRayError, QualityError, SurroundingsError
+from ich_ray.distributed.resources import check_fits
+from ich_ray.distributed.session import Selection, Session, code_revision
+from ich_ray.errors import BudgetError, ConfigError, IchRayError, QualityError, SurroundingsError
 from ich_ray.learning.epoch import Training, Worker, make_optimizer, train_steps
 from ich_ray.learning.patchfcn import PatchFCN, placed
 from ich_ray.learning.state import (
@@ -76,6 +77,7 @@ class TrainPlan:
     model: ModelLineage
     slices: int
     positive_slices: int
+    work: tuple[Planned, ...]
 
     def as_dict(self) -> dict[str, Any]:
         """Return what --dry-run shows."""
@@ -105,7 +107,8 @@ def plan_train(run: Session, name: str) -> TrainPlan:
     model = model_lineage(run, name)
     _check_grid(run, model)
     slices, positive = _count(run, name, tuple(source.selection for source in model.sources))
-    return TrainPlan(name, model, slices, positive)
+    work = () if model.record is not None else (planned_work(run, run.settings.models[name]),)
+    return TrainPlan(name, model, slices, positive, work)
 
 
 def train(run: Session, name: str) -> TrainSummary:
@@ -113,6 +116,8 @@ def train(run: Session, name: str) -> TrainSummary:
 
     Raises:
         QualityError: The loss is no number.
+        BudgetError: The budget is passed; the last checkpoint is kept, and a rerun continues there.
+        ConfigError: The workers do not fit the cluster.
         SurroundingsError: Workers died more often than `max_failures`; run it again.
     """
     model = model_lineage(run, name)
@@ -134,13 +139,12 @@ def train(run: Session, name: str) -> TrainSummary:
 def _train(run: Session, name: str, model: ModelLineage) -> None:
     config = run.settings.models[name]
     run.ensure_ray()
-    check_fits(
-        what=f"models.{name}.num_workers",
-        processes=config.num_workers,
-        cpus=1,
-        gpus=float(config.use_gpu),
-    )
-    with watched(f"train {name}", total=config.steps) as board:
+    check_fits(run.settings.cluster, workers_need(name, config))
+    each = worker_of(config)
+    with (
+        metered(run, kind_of_work(config), each, processes=config.num_workers) as meter,
+        watched(f"train {name}", total=config.steps) as board,
+    ):
         job = _Job(
             config=config,
             name=name,
@@ -150,8 +154,57 @@ def _train(run: Session, name: str, model: ModelLineage) -> None:
             cache=run.settings.cluster.cache,
             board=board,
             revision=code_revision(),
+            allowance=Allowance(
+                budget=run.settings.budget,
+                spent=run.spent,
+                already_spent=run.spent_before,
+                reserved=reserved_by(each, processes=config.num_workers),
+                since=time.time(),
+            ),
         )
-        _fit(job)
+        reported = _fit(job)
+        record = load_record(run.store, model.url)
+        done = config.steps if record is not None else reported["step"]
+        meter.finished(done - reported.get("first_step", 0), more=False)
+        if record is None:
+            raise BudgetError(
+                f"model {name}: {reported['over_budget']}; its checkpoint of step "
+                f"{reported['step']} is kept: raise the limit, and the same command goes on there"
+            )
+
+
+def worker_of(config: ModelConfig) -> Process:
+    """Return what one process of the group reserves."""
+    return Process(
+        gpus=float(config.use_gpu), gpu_kind=config.gpu_kind, memory=int(config.memory_gb * GB)
+    )
+
+
+def workers_need(name: str, config: ModelConfig) -> Need:
+    """Return what the group needs of a cluster."""
+    return Need(
+        what=f"models.{name}.num_workers",
+        processes=config.num_workers,
+        each=worker_of(config),
+        advice=f"lower models.{name}.memory_gb",
+    )
+
+
+def planned_work(run: Session, config: ModelConfig) -> Planned:
+    """Return what training a model from its first step would take."""
+    return Planned(
+        kind=kind_of_work(config),
+        units=config.steps,
+        setting="budget.train_seconds_per_step",
+        seconds=run.settings.budget.train_seconds_per_step,
+        each=reserved_by(worker_of(config), processes=1),
+    )
+
+
+def kind_of_work(config: ModelConfig) -> str:
+    """Name what decides how long a step takes."""
+    device = f"gpu {config.gpu_kind}" if config.use_gpu else "cpu"
+    return f"train {config.network} {config.crop} x {config.batch} {device}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,15 +219,27 @@ class _Job:
     cache: str
     board: Any
     revision: str
+    allowance: Allowance
 
 
-def _fit(job: _Job) -> None:
+def _fit(job: _Job) -> dict[str, Any]:
+    """Run the group to its end; return what it reported last, nothing before a checkpoint."""
     config, filesystem, path = job.config, *_checkpoint_folder(job)
+    each = worker_of(config)
     trainer = TorchTrainer(
         _work,
         train_loop_config={"job": job},
         torch_config=TorchConfig(backend="nccl" if config.use_gpu else "gloo", timeout_s=600),
-        scaling_config=ScalingConfig(num_workers=config.num_workers, use_gpu=config.use_gpu),
+        scaling_config=ScalingConfig(
+            num_workers=config.num_workers,
+            use_gpu=config.use_gpu,
+            resources_per_worker={
+                "CPU": each.cpus,
+                "memory": each.memory,
+                **({"GPU": each.gpus} if each.gpus else {}),
+            },
+            accelerator_type=each.gpu_kind or None,
+        ),
         run_config=RunConfig(
             name=job.model.url.rsplit("/", 1)[1],
             storage_path=path,
@@ -184,7 +249,7 @@ def _fit(job: _Job) -> None:
         ),
     )
     try:
-        trainer.fit()
+        return dict(trainer.fit().metrics or {})
     except ray.train.TrainingFailedError as error:
         raise _reason(job, error) from error
 
@@ -248,7 +313,13 @@ def _work(arguments: dict[str, Any]) -> None:
             if rank == 0:
                 job.board.put.remote(step, curve[-1][1])
         if step % job.config.checkpoint_every == 0 and step < job.config.steps:
-            _checkpoint(network, optimizer, step=step, curve=curve, rank=rank)
+            # One clock decides for all: they must stop at the same step.
+            over = job.allowance.over(time.time()) if rank == 0 else ""
+            stop = _total(torch.tensor(float(bool(over)), device=device)) > 0
+            metrics = {"step": step, "first_step": first, "over_budget": over}
+            _checkpoint(network, optimizer, metrics=metrics, curve=curve, rank=rank)
+            if stop:
+                return
     if rank == 0:
         _finish(job, network, curve)
     torch.distributed.barrier()
@@ -266,12 +337,11 @@ def _checkpoint(
     network: nn.Module,
     optimizer: torch.optim.Optimizer,
     *,
-    step: int,
+    metrics: dict[str, Any],
     curve: list[list[float]],
     rank: int,
 ) -> None:
     """Report a checkpoint; a barrier: every rank calls it, rank 0 writes."""
-    metrics = {"step": step}
     if rank != 0:
         ray.train.report(metrics)
         return
@@ -279,7 +349,7 @@ def _checkpoint(
         weights, state = to_arrays(network.state_dict()), to_arrays(optimizer_tensors(optimizer))
         Path(folder, "weights.safetensors").write_bytes(encode_tensors(weights))
         Path(folder, "optimizer.safetensors").write_bytes(encode_tensors(state))
-        Path(folder, "state.json").write_text(json.dumps({"step": step, "curve": curve}))
+        Path(folder, "state.json").write_text(json.dumps({"step": metrics["step"], "curve": curve}))
         ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
 
 
