@@ -52,5 +52,5 @@ class BudgetConfig:
         for name in self.__dataclass_fields__:
             value = getattr(self, name)
             numbers = value.values() if isinstance(value, Mapping) else [value]
-            if any(number < 0 for number in numbers):
+            if not all(number >= 0 for number in numbers):
                 raise ConfigError(f"{name} must be at least 0, got {value}")
