@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 
-from ich_ray.budget import Reserved, held, refuse_over
+from ich_ray.budget import Hours, Reserved, held, refuse_over
 from ich_ray.capacity import Process
 from ich_ray.distributed.resources import cluster_cpus
 from ich_ray.distributed.session import Session
@@ -34,10 +34,19 @@ class Meter:
     def stop(self) -> None:
         """Bring `run.spent` up to now, without asking the cluster, which may be gone."""
         now = time.monotonic()
-        seconds, self._read = now - self._read, now
-        self.process_seconds += seconds * self._at_once
+        since = self._between(self._read, now)
+        self.process_seconds += (now - self._read) * self._at_once
+        # In this order: who asks from another thread in between is told too little, never twice.
+        self._read = now
+        self._run.spent += since
+
+    def since(self) -> Hours:
+        """Return what was spent since `run.spent` was brought up to date; changes nothing."""
+        return self._between(self._read, time.monotonic())
+
+    def _between(self, start: float, end: float) -> Hours:
         reserved = reserved_by(self._each, processes=self._at_once)
-        self._run.spent += held(reserved, seconds=seconds, prices=self._run.settings.budget)
+        return held(reserved, seconds=end - start, prices=self._run.settings.budget)
 
     def finished(self, units: int, *, more: bool = True) -> None:
         """Count units; called where what is finished is kept.
@@ -74,9 +83,11 @@ def metered(
     """
     meter = Meter(run, each, processes)
     meter.finished(0)
+    run.running = meter.since
     try:
         yield meter
     finally:
+        run.running = None
         meter.stop()
         run.work.append(Work(kind=kind, units=meter.units, seconds=meter.process_seconds))
 

@@ -52,7 +52,10 @@ class Session:
     """By earlier attempts of the same job; the budget counts them."""
 
     spent: Hours = field(default=NO_HOURS, init=False)
-    """By this run so far."""
+    """By this run, when a pool last finished something."""
+
+    running: Callable[[], Hours] | None = field(default=None, init=False)
+    """Returns what the pool that works now has spent since then."""
 
     planned: Hours = field(default=NO_HOURS, init=False)
     """Estimated so far: the budget is that of all steps together."""
@@ -66,6 +69,10 @@ class Session:
     def store(self) -> Store:
         """Where the run's tables lie."""
         return Store.from_config(self.settings.store)
+
+    def spent_by_now(self) -> Hours:
+        """Return what this run has spent; any thread may ask, also while a pool works."""
+        return self.spent if self.running is None else self.spent + self.running()
 
     def ensure_ray(self) -> None:
         """Join the cluster, or start one here, unless it was done before."""

@@ -150,6 +150,10 @@ def test_the_hours_of_tasks_follow_the_cpus_that_a_cluster_grows_to(tmp_path: Pa
         assert run.spent.cpu == 0
         time.sleep(0.01)
         meter.finished(1)
+        before = run.spent_by_now().cpu
+        time.sleep(0.001)
+        # A pool that finishes nothing for hours spends them all the same.
+        assert run.spent_by_now().cpu > before >= run.spent.cpu > 0
     (work,) = run.work
     assert work.units == 2
     assert work.seconds >= 0.05
