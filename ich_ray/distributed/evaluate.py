@@ -128,22 +128,30 @@ def _statistics_kind(run: Session) -> str:
     return f"statistics {run.settings.input.size}"
 
 
-def evaluate(run: Session) -> Evaluation:
-    """Compare the models of the evaluate section on its test selections.
+def check_evaluation(run: Session) -> None:
+    """Refuse an evaluation before it starts, or writes anything.
 
     Raises:
-        QualityError: A test patient is among the labelled, or the test exams hold one class only,
-            or no reference mask.
-        BudgetError: The budget is passed; the predictions that are written are kept.
         ConfigError: A pool, or a task, does not fit the cluster.
+        QualityError: A test patient is among the labelled.
     """
     config = evaluate_config(run)
-    models = {name: trained_model(run, model) for name, model in config.models.items()}
     known = {f"models.{m}.labelled": run.settings.models[m].labelled for m in run.settings.models}
     refuse_shared_patients(run, known, "evaluate.test", config.test)
     run.ensure_ray()
     resamplers = Need(what="evaluate.actors", processes=config.actors, each=RESAMPLER)
     check_fits(run.settings.cluster, pool_need(run.settings.predict), READING, resamplers)
+
+
+def evaluate(run: Session) -> Evaluation:
+    """Compare the models of the evaluate section on its test selections, once that was checked.
+
+    Raises:
+        QualityError: The test exams hold one class only, or no reference mask.
+        BudgetError: The budget is passed; the predictions that are written are kept.
+    """
+    config = evaluate_config(run)
+    models = {name: trained_model(run, model) for name, model in config.models.items()}
     test = select(run, config.test)
     levels = _levels(run, models, select(run, config.tuning))
     found = _statistics(run, models, test, threshold=True)

@@ -117,6 +117,8 @@ def pseudo_label(run: Session, name: str) -> PseudoLabelSummary:
     if lineage.table is not None:
         return _summary(name, lineage, lineage.table, up_to_date=True)
     _refuse_known_patients(run, name)
+    run.ensure_ray()
+    check_fits(run.settings.cluster, pool_need(run.settings.predict), WRITING)
     with run.writing(lineage.url) as lease:
         done = pseudo_label_lineage(run, name).table
         if done is None:
@@ -127,8 +129,6 @@ def pseudo_label(run: Session, name: str) -> PseudoLabelSummary:
 
 def _label(run: Session, name: str, lineage: PseudoLabelLineage, lease: Lease) -> Table:
     config = run.settings.pseudo_labels[name]
-    run.ensure_ray()
-    check_fits(run.settings.cluster, pool_need(run.settings.predict), WRITING)
     tasks = [prediction_task(run, lineage.teacher, s) for s in lineage.selections]
     tables = [predict(run, task) for task in tasks]
     slices = pa.concat_tables(

@@ -14,6 +14,7 @@ from ich_ray.distributed.estimates import priced
 from ich_ray.distributed.evaluate import (
     EMPTY,
     Evaluation,
+    check_evaluation,
     evaluate,
     evaluate_config,
     evaluation_identity,
@@ -99,6 +100,7 @@ def make_report(run: Session) -> ReportSummary:
         for url, name in zip(kept, FILES, strict=True):
             _write(local / name, run.store.read_bytes(url))
     else:
+        check_evaluation(run)
         with run.writing(folder) as lease:
             page = write_report(_report(run, evaluate(run), fingerprint(**identity)), local)
             lease.check()

@@ -124,6 +124,8 @@ def train(run: Session, name: str) -> TrainSummary:
     if model.record is not None:
         return _summary(model.record, up_to_date=True)
     plan_train(run, name)
+    run.ensure_ray()
+    check_fits(run.settings.cluster, workers_need(name, run.settings.models[name]))
     with run.writing(model.url) as lease:
         record = load_record(run.store, model.url)
         if record is not None:
@@ -138,8 +140,6 @@ def train(run: Session, name: str) -> TrainSummary:
 
 def _train(run: Session, name: str, model: ModelLineage) -> None:
     config = run.settings.models[name]
-    run.ensure_ray()
-    check_fits(run.settings.cluster, workers_need(name, config))
     each = worker_of(config)
     with (
         metered(run, kind_of_work(config), each, processes=config.num_workers) as meter,
