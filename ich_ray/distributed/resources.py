@@ -67,8 +67,13 @@ def _nodes(total: NodeResources, held: NodeResources, labels: Mapping[str, str])
         gpus=left("GPU"),
         gpu_kinds=_kinds(total),
         memory=int(left("memory")),
-        group=labels.get(GROUP, ""),
+        group=_group(labels.get(GROUP, "")),
     )
+
+
+def _group(name: str) -> str:
+    # Names of Kubernetes have no underscores, those of TOML and of launchers rather no dashes.
+    return name.replace("_", "-")
 
 
 def _kinds(resources: Mapping[str, Any]) -> frozenset[str]:
@@ -88,7 +93,7 @@ def _told_by_cluster() -> Iterator[Nodes]:
             gpu_kinds=_kinds(group.resources),
             memory=int(group.resources.get("memory", 0)),
             count=UNBOUNDED if group.max_count < 0 else group.max_count,
-            group=group.name,
+            group=_group(group.name),
         )
 
 
@@ -100,7 +105,7 @@ def _told_by_settings(config: ClusterConfig) -> Iterator[Nodes]:
             gpu_kinds=frozenset({workers.gpu_kind} - {""}),
             memory=int(workers.memory_gb * GB),
             count=workers.max,
-            group=name,
+            group=_group(name),
         )
 
 
