@@ -23,7 +23,9 @@ from ich_ray.comparison import (
     resampled,
 )
 from ich_ray.config import EvaluateConfig
+from ich_ray.distributed import records
 from ich_ray.distributed.lineage import TrainedModel, refuse_shared_patients, trained_model
+from ich_ray.distributed.origin import here
 from ich_ray.distributed.predict import predict, prediction_task
 from ich_ray.distributed.progress import bar
 from ich_ray.distributed.session import Selection, Session, select
@@ -92,6 +94,8 @@ def evaluate(run: Session) -> Evaluation:
     """
     config = evaluate_config(run)
     models = {name: trained_model(run, model) for name, model in config.models.items()}
+    for model in models.values():
+        records.read("model", model.url, model.identity)
     known = {f"models.{m}.labelled": run.settings.models[m].labelled for m in run.settings.models}
     refuse_shared_patients(run, known, "evaluate.test", config.test)
     test = select(run, config.test)
@@ -178,15 +182,14 @@ def _statistics(
             grid=run.settings.input.size,
             threshold=threshold,
             score_slices=evaluate_config(run).exam_score_slices,
+            origin=here().of("evaluate"),
         )
         run.ensure_ray()
         urls = [{"url": url} for url in selection.corpus.files]
-        rows = (
-            ray.data.from_items(urls, override_num_blocks=len(urls))
-            .map_batches(job, batch_size=1, batch_format="numpy", num_cpus=1)
-            .iter_rows()
+        statistics = ray.data.from_items(urls, override_num_blocks=len(urls)).map_batches(
+            job, batch_size=1, batch_format="numpy", num_cpus=1
         )
-        for row in rows:
+        for row in records.rows("statistics", statistics):
             one = from_row(row)
             found[one.model][one.exam] = one
     return found
@@ -296,25 +299,21 @@ def _resample(
     config = evaluate_config(run)
     starts = range(0, config.resamples, CHUNK)
     chunks = [{"first": s, "last": min(s + CHUNK, config.resamples)} for s in starts]
-    rows = (
-        ray.data.from_items(chunks, override_num_blocks=len(chunks))
-        .map_batches(
-            Resampler,
-            fn_constructor_kwargs={
-                "exams": ray.put(exams),
-                "predicted": ray.put(dict(predicted)),
-                "seed": config.seed,
-            },
-            batch_size=1,
-            batch_format="numpy",
-            compute=ray.data.ActorPoolStrategy(size=min(config.actors, len(chunks))),
-            num_cpus=1,
-        )
-        .iter_rows()
+    dataset = ray.data.from_items(chunks, override_num_blocks=len(chunks)).map_batches(
+        Resampler,
+        fn_constructor_kwargs={
+            "exams": ray.put(exams),
+            "predicted": ray.put(dict(predicted)),
+            "seed": config.seed,
+        },
+        batch_size=1,
+        batch_format="numpy",
+        compute=ray.data.ActorPoolStrategy(size=min(config.actors, len(chunks))),
+        num_cpus=1,
     )
     found = {}
     with bar("resample", total=len(chunks), unit="chunk") as shown:
-        for row in rows:
+        for row in records.rows("resample", dataset):
             found[int(row["first"])] = np.array(row["values"], np.float64)
             shown.update(1)
     whole = np.concatenate(

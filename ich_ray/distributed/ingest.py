@@ -2,12 +2,13 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from ich_ray.config import Settings
+from ich_ray.distributed import metrics, records
 from ich_ray.distributed.ingest_growth import Done, read_new
 from ich_ray.distributed.session import code_revision
 from ich_ray.identity import Pseudonyms
@@ -96,6 +97,7 @@ def ingest(  # noqa: PLR0913  (one stage, and who calls it back)
         read_new(source, labels, done, tell)
     absent, come = missing(source, labels, done.found())
     done.rows.append(ledger.to_table(absent))
+    metrics.rejected(absent)
     entries = pa.concat_tables(done.rows)
     dropped = (done.dropped | come) - set(entries["source"].to_pylist())
     if not dropped and source.ledger.says(entries):
@@ -123,6 +125,7 @@ def ingest(  # noqa: PLR0913  (one stage, and who calls it back)
         properties=_origin(settings, source),
     )
     version = changes["slices"].version if "slices" in changes else source.version
+    _note(source, changes)
     return _summary(source, version, done, refused)
 
 
@@ -149,6 +152,17 @@ def _origin(settings: Settings, source: Source) -> dict[str, str]:
         "key_fingerprint": source.pseudonyms.fingerprint,
         **window,
     }
+
+
+def _note(source: Source, changes: Mapping[str, Change]) -> None:
+    """Note what the ingest read and wrote, for its record."""
+    where = source.pseudonyms.of(source.config.source)
+    records.read("source", where, f"{len(source.listed)} objects, {len(source.new)} new")
+    ledger_url = corpus.ledger_url(source.store, source.corpus)
+    records.wrote("ledger", ledger_url, source.ledger.version + 1)
+    for name, change in changes.items():
+        url = source.store.url("corpora", source.corpus, name)
+        records.wrote("corpus" if name == "slices" else name, url, change.version)
 
 
 def _summary(source: Source, version: int, done: Done, refused: Sequence[Entry]) -> IngestSummary:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 
+from ich_ray.distributed import metrics
 from ich_ray.distributed.session import configure_data
 from ich_ray.errors import Reason
 from ich_ray.growth import Growth, growth_of
@@ -124,6 +125,7 @@ def read_new(source: Source, labels: Labels, done: Done, tell: Callable[[str], N
     done.duplicates = sum(item.source not in done.before for item in duplicates)
     refused = [*new.refused, *old.refused]
     refused += [entry_of(item, reason) for item, reason in plan.refused]
+    metrics.rejected(refused)
     refused += [replace(entry_of(i), outcome="duplicate") for i in (*duplicates, *superseded)]
     done.rows.append(ledger.to_table(refused))
     planned = [labels.on(item) for item in plan.kept]

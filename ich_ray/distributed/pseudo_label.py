@@ -10,15 +10,18 @@ import pyarrow as pa
 import ray.data
 
 from ich_ray.config import PseudoLabelConfig
+from ich_ray.distributed import records, work
 from ich_ray.distributed.lineage import (
     PseudoLabelLineage,
     pseudo_label_lineage,
     refuse_shared_patients,
 )
+from ich_ray.distributed.origin import Origin, here
 from ich_ray.distributed.predict import PredictionTask, predict, prediction_task
 from ich_ray.distributed.session import Session, code_revision, select
 from ich_ray.ranker import rank_slices, ternary_mask
 from ich_ray.settings import resolved
+from ich_ray.stopwatch import Stopwatch
 from ich_ray.storage.corpus import index_table
 from ich_ray.storage.objects import Store
 from ich_ray.storage.predictions import (
@@ -96,15 +99,17 @@ def pseudo_label(run: Session, name: str) -> PseudoLabelSummary:
         num_positive=num_positive,
         cut=ranking.cut,
         teacher=lineage.teacher.identity,
+        origin=here().of("pseudo-label", name),
     )
     rows = _rank_rows(run.store, tasks, tables, rank)
     # Predictions that were there before have not asked for it.
     run.ensure_ray()
+    labelled = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        writer, batch_size=1, batch_format="numpy", num_cpus=1
+    )
     parts = [
         Part(row["path"], row["size"], row["rows"])
-        for row in ray.data.from_items(rows, override_num_blocks=len(rows))
-        .map_batches(writer, batch_size=1, batch_format="numpy", num_cpus=1)
-        .iter_rows()
+        for row in records.rows("pseudo-label", labelled)
     ]
     figures = {
         "slices": len(rank),
@@ -143,20 +148,22 @@ class LabelWriter:
     num_positive: int
     cut: float
     teacher: str
+    origin: Origin
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
         """Write the parts that a batch names."""
-        parts = [
-            self._part(str(url), list(rank))
-            for url, rank in zip(batch["url"], batch["rank"], strict=True)
-        ]
+        with work.piece_of(self.origin) as watch:
+            parts = [
+                self._part(str(url), list(rank), watch)
+                for url, rank in zip(batch["url"], batch["rank"], strict=True)
+            ]
         return {
             "path": [part.path for part in parts],
             "size": [part.size for part in parts],
             "rows": [part.rows for part in parts],
         }
 
-    def _part(self, url: str, rank: list[int]) -> Part:
+    def _part(self, url: str, rank: list[int], watch: Stopwatch) -> Part:
         rows: list[dict[str, Any]] = []
         sizes = []
         for group in iterate_groups(self.store, url):
@@ -165,7 +172,9 @@ class LabelWriter:
             sizes.append(group.num_rows)
         name = url.rsplit("/", 1)[1].removeprefix("part-").removesuffix(".parquet")
         table = pa.Table.from_pylist(rows, schema=PSEUDO_LABELS)
-        return write_part(self.store, self.url, name, table, sizes)
+        part = write_part(self.store, self.url, name, table, sizes)
+        work.tell("part labelled", watch, part=name, slices=part.rows)
+        return part
 
     def _row(self, row: Mapping[str, Any], rank: int) -> dict[str, Any]:
         positive = rank < self.num_positive
@@ -233,9 +242,12 @@ def _commit(
         "key_fingerprint": run.pseudonyms.fingerprint,
         "code_revision": code_revision(),
     }
-    return commit_once(
+    table = commit_once(
         run.store, lineage.url, schema=PSEUDO_LABELS, parts=parts, properties=properties
     )
+    records.read("model", lineage.teacher.url, lineage.teacher.identity)
+    records.wrote("pseudo-labels", table.url, table.version)
+    return table
 
 
 def _summary(

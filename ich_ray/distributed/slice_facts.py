@@ -8,6 +8,7 @@ import ray
 import ray.data
 
 from ich_ray import exam_rules
+from ich_ray.distributed import records
 from ich_ray.distributed.progress import bar
 from ich_ray.distributed.session import Session
 from ich_ray.findings import Finding
@@ -98,13 +99,11 @@ def compute_facts(run: Session, corpus: Corpus) -> int:
     # Declared, and never more than the cluster has: such a task would wait for ever.
     memory = min(WORKER_BYTES, int(ray.cluster_resources().get("memory", 0) // 2))
     task = FactsOfPart(store=run.store, folder=facts_url(run.store, corpus))
-    rows = (
-        ray.data.from_items([{"url": url} for url in urls], override_num_blocks=len(urls))
-        .map_batches(task, batch_size=1, batch_format="numpy", num_cpus=1, memory=memory)
-        .iter_rows()
-    )
+    dataset = ray.data.from_items(
+        [{"url": url} for url in urls], override_num_blocks=len(urls)
+    ).map_batches(task, batch_size=1, batch_format="numpy", num_cpus=1, memory=memory)
     with bar(f"audit {corpus.name}", total=len(urls), unit="part") as shown:
-        for _ in rows:
+        for _ in records.rows("audit", dataset):
             shown.update(1)
     return len(urls)
 
