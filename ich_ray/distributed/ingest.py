@@ -1,5 +1,6 @@
 """Ingest: what is new in a source becomes a version of its corpus, and of its ledger."""
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -157,12 +158,22 @@ def _origin(settings: Settings, source: Source) -> dict[str, str]:
 def _note(source: Source, changes: Mapping[str, Change]) -> None:
     """Note what the ingest read and wrote, for its record."""
     where = source.pseudonyms.of(source.config.source)
-    records.read("source", where, f"{len(source.listed)} objects, {len(source.new)} new")
+    counts = {"objects": len(source.listed), "new": len(source.new)}
+    records.read("source", where, _listing_hash(source), **counts)
     ledger_url = corpus.ledger_url(source.store, source.corpus)
     records.wrote("ledger", ledger_url, source.ledger.version + 1)
     for name, change in changes.items():
         url = source.store.url("corpora", source.corpus, name)
         records.wrote("corpus" if name == "slices" else name, url, change.version)
+
+
+def _listing_hash(source: Source) -> str:
+    """Return the hash of what the source listed: each object's pseudonym and etag."""
+    listed = sorted((source.names[item.key], item.etag) for item in source.listed)
+    digest = hashlib.sha256()
+    for name, etag in listed:
+        digest.update(f"{name} {etag}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def _summary(source: Source, version: int, done: Done, refused: Sequence[Entry]) -> IngestSummary:

@@ -142,9 +142,8 @@ def made(metric: Metric) -> Any:
     """Return Ray's own object of a metric, one a process."""
     from ray.util import metrics
 
+    text = f"{metric.description} Unit: {metric.unit}."
     if metric.kind == "histogram":
-        return metrics.Histogram(
-            metric.name, metric.description, list(metric.boundaries), metric.tags
-        )
+        return metrics.Histogram(metric.name, text, list(metric.boundaries), metric.tags)
     kind = metrics.Counter if metric.kind == "counter" else metrics.Gauge
-    return kind(metric.name, metric.description, metric.tags)
+    return kind(metric.name, text, metric.tags)

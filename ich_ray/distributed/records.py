@@ -48,9 +48,9 @@ def collected(origin: Origin) -> Iterator[Collected]:
         enter(outside)
 
 
-def read(kind: str, url: str, version: int | str) -> None:
+def read(kind: str, url: str, version: int | str, **more: int) -> None:
     """Note an input: a table with its version, or anything else with its content's hash."""
-    _note("inputs", kind, url, version)
+    _note("inputs", kind, url, version, **more)
 
 
 def wrote(kind: str, url: str, version: int | str) -> None:
@@ -83,7 +83,8 @@ def write(store: Store, run: Run, found: Collected) -> None:
         {
             "lock_hash": lock_hash(),
             "versions": _versions(),
-            "cluster": _cluster(),
+            # Of a run that failed the cluster may be what failed: it is not asked.
+            "cluster": _cluster() if run.outcome == "done" else {},
             "data_stats": found.stats,
         },
     )
@@ -103,8 +104,8 @@ def lock_hash() -> str:
     return "unknown"
 
 
-def _note(where: str, kind: str, url: str, version: int | str) -> None:
-    told = {"kind": kind, "url": url, "version": version}
+def _note(where: str, kind: str, url: str, version: int | str, **more: int) -> None:
+    told = {"kind": kind, "url": url, "version": version, **more}
     if _now is not None and told not in getattr(_now, where):
         getattr(_now, where).append(told)
 

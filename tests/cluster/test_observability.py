@@ -79,8 +79,9 @@ def test_an_ingest_tells_its_slices_and_what_it_refused_and_keeps_a_record(
     assert record["code_revision"] == session.code_revision()
     assert record["settings"]["corpora"]["watched"]["slices_per_part"] == 4
     (source,) = record["inputs"]
-    assert (source["kind"], source["version"]) == ("source", "12 objects, 12 new")
+    assert (source["kind"], source["objects"], source["new"]) == ("source", 12, 12)
     assert re.fullmatch("[0-9a-f]{32}", source["url"])
+    assert re.fullmatch("[0-9a-f]{16}", source["version"])
     slices = corpus.slices_url(Store(str(tmp_path / "store")), "watched")
     assert {"kind": "corpus", "url": slices, "version": 0} in record["outputs"]
     assert {told["kind"] for told in record["outputs"]} >= {"corpus", "ledger"}
