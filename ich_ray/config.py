@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ich_ray.config_budget import BudgetConfig
+from ich_ray.config_log import LogConfig
 from ich_ray.errors import ConfigError
 
 
@@ -526,6 +527,7 @@ class Settings:
 
     store: StoreConfig
     cluster: ClusterConfig = ClusterConfig()
+    log: LogConfig = field(default_factory=LogConfig)
     identity: Literal["public", "environment"] = "environment"
     """Where the pseudonyms' key comes from: the public one, or ICH_RAY_HMAC_KEY."""
 

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import logging
 import os
 import signal
 import sys
@@ -15,6 +14,8 @@ from types import FrameType
 from typing import Any, Protocol
 
 from ich_ray.config import Settings
+from ich_ray.config_log import LogConfig
+from ich_ray.distributed import logs
 from ich_ray.distributed.session import SUBMISSION_VARIABLE, Session, recorded, session
 from ich_ray.errors import ConfigError, IchRayError
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
@@ -91,12 +92,14 @@ def arguments_of(
 
 
 def settings_of(options: argparse.Namespace) -> Settings:
-    """Read the settings file and the overrides."""
+    """Read the settings file and the overrides, and log as they say."""
     try:
         text = Path(options.settings).read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the settings {options.settings}: {error}") from None
-    return parse(Settings, text, options.overrides)
+    settings = parse(Settings, text, options.overrides)
+    logs.configure(settings.log)
+    return settings
 
 
 def pseudonyms_of(settings: Settings) -> Pseudonyms:
@@ -148,13 +151,13 @@ def report(options: argparse.Namespace, shown: Any, line: str) -> None:
 
 def guarded(work: Callable[[], int]) -> int:
     """Turn what a user can act on into one line and its exit code; bugs keep their traceback."""
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logs.configure(LogConfig())
     # Else a job that is told to stop ends at once, its cluster and its leases left behind.
     before = signal.signal(signal.SIGTERM, _terminate) if _in_main_thread() else None
     try:
         return work()
     except IchRayError as error:
-        sys.stderr.write(f"ich-ray: {error}\n")
+        logs.tell(error)
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("ich-ray: interrupted; the same command goes on where this one stopped\n")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ich_ray.distributed import leaks
+from ich_ray.distributed import leaks, records
 from ich_ray.distributed.report_facts import ledger_counts
 from ich_ray.distributed.session import Session, code_revision, fingerprint
 from ich_ray.distributed.slice_facts import Gathered, compute_facts, gather
@@ -86,12 +86,15 @@ def audit(run: Session, names: Sequence[str]) -> AuditSummary:
         ConfigError: A corpus has not been ingested.
     """
     corpora = [open_corpus(run.store, name) for name in names]
+    for corpus in corpora:
+        records.read_table("corpus", corpus.table)
     folder = run.store.url("audits", _identity(run, corpora))
     up_to_date = all(run.store.exists(join(folder, name)) for name in FILES)
     if not up_to_date:
         found = _audit(run, corpora)
         for name, text in zip(FILES, (to_json(found), to_html(found)), strict=True):
             run.store.write_bytes(join(folder, name), text.encode())
+        records.wrote("audit", folder, _identity(run, corpora))
     local = absolute(run.settings.audit.report)
     for name in FILES:
         run.store.write_bytes(join(local, name), run.store.read_bytes(join(folder, name)))

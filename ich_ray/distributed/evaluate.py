@@ -24,9 +24,11 @@ from ich_ray.comparison import (
     resampled,
 )
 from ich_ray.config import EvaluateConfig
+from ich_ray.distributed import records
 from ich_ray.distributed.estimates import Planned
 from ich_ray.distributed.lineage import TrainedModel, refuse_shared_patients, trained_model
 from ich_ray.distributed.metering import metered, reserved_by, tasks_at_once
+from ich_ray.distributed.origin import here
 from ich_ray.distributed.predict import planned_work, pool_need, predict, prediction_task
 from ich_ray.distributed.progress import bar
 from ich_ray.distributed.resources import check_fits, options
@@ -152,6 +154,8 @@ def evaluate(run: Session) -> Evaluation:
     """
     config = evaluate_config(run)
     models = {name: trained_model(run, model) for name, model in config.models.items()}
+    for model in models.values():
+        records.read("model", model.url, model.identity)
     test = select(run, config.test)
     levels = _levels(run, models, select(run, config.tuning))
     found = _statistics(run, models, test, threshold=True)
@@ -236,17 +240,16 @@ def _statistics(
             grid=run.settings.input.size,
             threshold=threshold,
             score_slices=evaluate_config(run).exam_score_slices,
+            origin=here().of("evaluate"),
         )
         urls = [{"url": url} for url in selection.corpus.files]
-        rows = (
-            ray.data.from_items(urls, override_num_blocks=len(urls))
-            .map_batches(job, batch_size=1, batch_format="numpy", **options(READER))
-            .iter_rows()
+        statistics = ray.data.from_items(urls, override_num_blocks=len(urls)).map_batches(
+            job, batch_size=1, batch_format="numpy", **options(READER)
         )
         with metered(
             run, _statistics_kind(run), READER, processes=tasks_at_once(len(urls))
         ) as meter:
-            for row in rows:
+            for row in records.rows("statistics", statistics):
                 one = from_row(row)
                 found[one.model][one.exam] = one
                 meter.finished(0)
@@ -359,28 +362,24 @@ def _resample(
     starts = range(0, config.resamples, CHUNK)
     chunks = [{"first": s, "last": min(s + CHUNK, config.resamples)} for s in starts]
     actors = min(config.actors, len(chunks))
-    rows = (
-        ray.data.from_items(chunks, override_num_blocks=len(chunks))
-        .map_batches(
-            Resampler,
-            fn_constructor_kwargs={
-                "exams": ray.put(exams),
-                "predicted": ray.put(dict(predicted)),
-                "seed": config.seed,
-            },
-            batch_size=1,
-            batch_format="numpy",
-            compute=ray.data.ActorPoolStrategy(size=actors),
-            **options(RESAMPLER),
-        )
-        .iter_rows()
+    dataset = ray.data.from_items(chunks, override_num_blocks=len(chunks)).map_batches(
+        Resampler,
+        fn_constructor_kwargs={
+            "exams": ray.put(exams),
+            "predicted": ray.put(dict(predicted)),
+            "seed": config.seed,
+        },
+        batch_size=1,
+        batch_format="numpy",
+        compute=ray.data.ActorPoolStrategy(size=actors),
+        **options(RESAMPLER),
     )
     found = {}
     with (
         bar("resample", total=len(chunks), unit="chunk") as shown,
         metered(run, RESAMPLING, RESAMPLER, processes=actors) as meter,
     ):
-        for row in rows:
+        for row in records.rows("resample", dataset):
             values = np.array(row["values"], np.float64)
             found[int(row["first"])] = values
             shown.update(1)

@@ -1,13 +1,15 @@
 """Ingest: what is new in a source becomes a version of its corpus, and of its ledger."""
 
+import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
 from ich_ray.config import Settings
+from ich_ray.distributed import metrics, records
 from ich_ray.distributed.ingest_growth import Done, read_new
 from ich_ray.distributed.session import code_revision
 from ich_ray.identity import Pseudonyms
@@ -117,6 +119,7 @@ def _bring(
         read_new(source, labels, done, tell, cluster=settings.cluster)
     absent, come = missing(source, labels, done.found())
     done.rows.append(ledger.to_table(absent))
+    metrics.rejected(absent)
     entries = pa.concat_tables(done.rows)
     dropped = (done.dropped | come) - set(entries["source"].to_pylist())
     if not dropped and source.ledger.says(entries):
@@ -145,6 +148,7 @@ def _bring(
         properties=_origin(settings, source),
     )
     version = changes["slices"].version if "slices" in changes else source.version
+    _note(source, changes)
     return _summary(source, version, done, refused)
 
 
@@ -171,6 +175,27 @@ def _origin(settings: Settings, source: Source) -> dict[str, str]:
         "key_fingerprint": source.pseudonyms.fingerprint,
         **window,
     }
+
+
+def _note(source: Source, changes: Mapping[str, Change]) -> None:
+    """Note what the ingest read and wrote, for its record."""
+    where = source.pseudonyms.of(source.config.source)
+    counts = {"objects": len(source.listed), "new": len(source.new)}
+    records.read("source", where, _listing_hash(source), **counts)
+    ledger_url = corpus.ledger_url(source.store, source.corpus)
+    records.wrote("ledger", ledger_url, source.ledger.version + 1)
+    for name, change in changes.items():
+        url = source.store.url("corpora", source.corpus, name)
+        records.wrote("corpus" if name == "slices" else name, url, change.version)
+
+
+def _listing_hash(source: Source) -> str:
+    """Return the hash of what the source listed: each object's pseudonym and etag."""
+    listed = sorted((source.names[item.key], item.etag) for item in source.listed)
+    digest = hashlib.sha256()
+    for name, etag in listed:
+        digest.update(f"{name} {etag}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def _summary(source: Source, version: int, done: Done, refused: Sequence[Entry]) -> IngestSummary:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 import pyarrow as pa
 
 from ich_ray.config import ClusterConfig
+from ich_ray.distributed import metrics
 from ich_ray.distributed.session import configure_data
 from ich_ray.errors import Reason
 from ich_ray.growth import Growth, growth_of
@@ -133,6 +134,7 @@ def read_new(
     done.duplicates = sum(item.source not in done.before for item in duplicates)
     refused = [*new.refused, *old.refused]
     refused += [entry_of(item, reason) for item, reason in plan.refused]
+    metrics.rejected(refused)
     refused += [replace(entry_of(i), outcome="duplicate") for i in (*duplicates, *superseded)]
     done.rows.append(ledger.to_table(refused))
     planned = [labels.on(item) for item in plan.kept]

@@ -15,10 +15,15 @@ from ray.util.annotations import RayDeprecationWarning
 
 from ich_ray.capacity import Need, Process
 from ich_ray.config import ClusterConfig
+from ich_ray.distributed import metrics, records, work
+from ich_ray.distributed.origin import Origin, here
+from ich_ray.distributed.progress import bar
 from ich_ray.distributed.resources import check_fits, options
+from ich_ray.distributed.work import piece_of
 from ich_ray.errors import ConfigError, InvalidExam, Reason, SurroundingsError
 from ich_ray.ingest_plan import Entry, Planned, Subtypes, Truth, part_name
 from ich_ray.series import HeaderFacts
+from ich_ray.stopwatch import Stopwatch
 from ich_ray.storage import corpus
 from ich_ray.storage.corpora.layout import LabelsExams, Place
 from ich_ray.storage.layouts import layout_id
@@ -102,7 +107,8 @@ def read_headers(
         what=f"reading headers of {source.corpus}", each=worker_of(num_slices=1), pool=False
     )
     check_fits(cluster, need)
-    for batch in _mapped(blocks, partial(_facts, writer=source.part_writer), need.each):
+    task = partial(_facts, writer=source.part_writer, origin=_origin(source))
+    for batch in _mapped(blocks, task, need.each):
         for row in batch.to_pylist():
             item = items[row["index"]]
             if row["reason"] is not None:
@@ -145,12 +151,19 @@ def write_parts(
         pool=False,
     )
     check_fits(cluster, need)
-    done = 0
-    for batch in _mapped(blocks, partial(_written, writer=source.part_writer), need.each):
-        for text in batch["finished"].to_pylist():
-            done += 1
-            tell(f"{source.corpus}: part {done} of {len(parts)}")
-            yield Finished.from_json(text)
+    task = partial(_written, writer=source.part_writer, origin=_origin(source))
+    with bar(f"ingest {source.corpus}", total=len(parts), unit="part") as shown:
+        for batch in _mapped(blocks, task, need.each):
+            for text in batch["finished"].to_pylist():
+                shown.update(1)
+                tell(f"{source.corpus}: part {shown.n} of {len(parts)}")
+                finished = Finished.from_json(text)
+                metrics.rejected(finished.entries)
+                yield finished
+
+
+def _origin(source: Source) -> Origin:
+    return here().of("ingest", source.corpus)
 
 
 def worker_of(*, num_slices: int) -> Process:
@@ -173,7 +186,12 @@ def part_block(source: Source, objects: Sequence[Planned], replaces: Collection[
     return pa.Table.from_pylist([{"name": name, "objects": packed}], schema=_PART)
 
 
-def _facts(batch: pa.Table, *, writer: PartWriter) -> pa.Table:
+def _facts(batch: pa.Table, *, writer: PartWriter, origin: Origin) -> pa.Table:
+    with piece_of(origin):
+        return _facts_of(batch, writer)
+
+
+def _facts_of(batch: pa.Table, writer: PartWriter) -> pa.Table:
     rows = []
     objects = zip(*(batch[name].to_pylist() for name in ("url", "size", "source")), strict=True)
     headers = writer.headers(list(objects))
@@ -191,14 +209,19 @@ def _facts(batch: pa.Table, *, writer: PartWriter) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=_FACTS)
 
 
-def _written(batch: pa.Table, *, writer: PartWriter) -> pa.Table:
-    finished = [
-        writer.write(
-            row["name"], list(map(planned_from, json.loads(zlib.decompress(row["objects"]))))
-        )
-        for row in batch.to_pylist()
-    ]
-    return pa.table({"finished": [item.to_json() for item in finished]})
+def _written(batch: pa.Table, *, writer: PartWriter, origin: Origin) -> pa.Table:
+    with piece_of(origin) as watch:
+        finished = []
+        for row in batch.to_pylist():
+            objects = list(map(planned_from, json.loads(zlib.decompress(row["objects"]))))
+            finished.append(writer.write(row["name"], objects))
+            _tell(finished[-1], watch)
+        return pa.table({"finished": [item.to_json() for item in finished]})
+
+
+def _tell(finished: Finished, watch: Stopwatch) -> None:
+    rows = 0 if finished.part is None else finished.part.rows - finished.kept_rows
+    work.tell("part written", watch, part=finished.name, slices=rows)
 
 
 _DEFAULTS = {field.name: field.default for field in fields(Planned)}
@@ -249,6 +272,7 @@ def _mapped(
         )
     try:
         yield from results.iter_batches(batch_size=None, batch_format="pyarrow")
+        records.keep_stats("ingest", results)
     except ray.exceptions.RayTaskError as error:
         raise _cause(error) from error
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:

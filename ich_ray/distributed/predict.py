@@ -11,17 +11,20 @@ import torch
 
 from ich_ray.capacity import GB, Need, Process
 from ich_ray.config import InputConfig, PredictConfig
+from ich_ray.distributed import records, work
 from ich_ray.distributed.cache import part_name
 from ich_ray.distributed.estimates import Planned
 from ich_ray.distributed.inputs import channels_of
 from ich_ray.distributed.lineage import TrainedModel
 from ich_ray.distributed.metering import metered, reserved_by
+from ich_ray.distributed.origin import Origin, here
 from ich_ray.distributed.progress import bar
 from ich_ray.distributed.resources import check_fits, options
 from ich_ray.distributed.session import Selection, Session, code_revision, fingerprint
 from ich_ray.errors import ConfigError
 from ich_ray.exam import Slice
 from ich_ray.learning.predictor import Predictor
+from ich_ray.stopwatch import Stopwatch
 from ich_ray.storage.checkpoints import load_weights
 from ich_ray.storage.corpus import read_exams
 from ich_ray.storage.leases import Lease
@@ -70,6 +73,7 @@ def predict(run: Session, task: PredictionTask) -> Table:
     """
     done = open_table(run.store, task.url)
     if done is not None:
+        records.read_table("predictions", done)
         return done
     with run.writing(task.url) as lease:
         # Another run may have finished it while this one waited.
@@ -103,7 +107,9 @@ def _predict(run: Session, task: PredictionTask, lease: Lease) -> Table:
             shown.update(1)
             meter.finished(row["rows"], more=len(parts) < len(names))
     lease.check()
-    return _commit(run, task, parts)
+    table = _commit(run, task, parts)
+    records.wrote("predictions", table.url, table.version)
+    return table
 
 
 def actor_of(pool: PredictConfig) -> Process:
@@ -150,32 +156,39 @@ def _pool_over(run: Session, task: PredictionTask, urls: list[str]) -> Any:
     if not urls:
         return []
     pool = run.settings.predict
-    return (
-        ray.data.from_items([{"url": url} for url in urls], override_num_blocks=len(urls))
-        .map_batches(
-            PartPredictor,
-            fn_constructor_kwargs={
-                "store": run.store,
-                "task": task,
-                "config": run.settings.input,
-                "batch": pool.batch,
-            },
-            batch_size=1,
-            batch_format="numpy",
-            compute=ray.data.ActorPoolStrategy(size=min(pool.actors, len(urls))),
-            **options(actor_of(pool)),
-        )
-        .iter_rows()
+    dataset = ray.data.from_items(
+        [{"url": url} for url in urls], override_num_blocks=len(urls)
+    ).map_batches(
+        PartPredictor,
+        fn_constructor_kwargs={
+            "store": run.store,
+            "task": task,
+            "config": run.settings.input,
+            "batch": pool.batch,
+            "origin": here().of("predict"),
+        },
+        batch_size=1,
+        batch_format="numpy",
+        compute=ray.data.ActorPoolStrategy(size=min(pool.actors, len(urls))),
+        **options(actor_of(pool)),
     )
+    return records.rows("predict", dataset)
 
 
 class PartPredictor:
     """Predicts the slices of whole parts; loads its network once."""
 
     def __init__(
-        self, *, store: Store, task: PredictionTask, config: InputConfig, batch: int
+        self,
+        *,
+        store: Store,
+        task: PredictionTask,
+        config: InputConfig,
+        batch: int,
+        origin: Origin,
     ) -> None:
         torch.set_num_threads(1)
+        self.origin = origin
         record = task.model.record
         weights = load_weights(store, task.model.url, record)
         self.store, self.task, self.config, self.batch = store, task, config, batch
@@ -189,23 +202,26 @@ class PartPredictor:
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
         """Predict the parts that a batch names, and write a predictions part for each."""
-        parts = [self._part(str(url)) for url in batch["url"]]
+        with work.piece_of(self.origin) as watch:
+            parts = [self._part(str(url), watch) for url in batch["url"]]
         return {
             "path": [part.path for part in parts],
             "size": [part.size for part in parts],
             "rows": [part.rows for part in parts],
         }
 
-    def _part(self, url: str) -> Part:
+    def _part(self, url: str, watch: Stopwatch) -> Part:
         rows: list[dict[str, Any]] = []
         sizes = []
-        for exam in read_exams(self.store, url, splits=self.task.selection.holds, with_truth=False):
+        exams = read_exams(self.store, url, splits=self.task.selection.holds, with_truth=False)
+        for exam in watch.over(exams):
             rows += self._exam(exam)
             sizes.append(len(exam))
         table = pa.Table.from_pylist(rows, schema=PREDICTIONS)
-        return write_part(
-            self.store, self.task.url, part_name(self.task.selection, url), table, sizes or None
-        )
+        name = part_name(self.task.selection, url)
+        part = write_part(self.store, self.task.url, name, table, sizes or None)
+        work.tell("part predicted", watch, part=name, slices=part.rows, waits=True)
+        return part
 
     def _exam(self, exam: list[Slice]) -> list[dict[str, Any]]:
         inputs = channels_of(exam, self.config)

@@ -11,6 +11,7 @@ import ray.data
 
 from ich_ray.capacity import Need, Process
 from ich_ray.config import PseudoLabelConfig
+from ich_ray.distributed import records, work
 from ich_ray.distributed.estimates import Planned, priced
 from ich_ray.distributed.lineage import (
     PseudoLabelLineage,
@@ -18,6 +19,7 @@ from ich_ray.distributed.lineage import (
     refuse_shared_patients,
 )
 from ich_ray.distributed.metering import metered, reserved_by, tasks_at_once
+from ich_ray.distributed.origin import Origin, here
 from ich_ray.distributed.predict import (
     PredictionTask,
     planned_work,
@@ -29,6 +31,7 @@ from ich_ray.distributed.resources import check_fits, options
 from ich_ray.distributed.session import Session, code_revision, select
 from ich_ray.ranker import rank_slices, ternary_mask
 from ich_ray.settings import resolved
+from ich_ray.stopwatch import Stopwatch
 from ich_ray.storage.corpus import index_table
 from ich_ray.storage.leases import Lease
 from ich_ray.storage.objects import Store
@@ -148,6 +151,7 @@ def _label(run: Session, name: str, lineage: PseudoLabelLineage, lease: Lease) -
         num_positive=num_positive,
         cut=ranking.cut,
         teacher=lineage.teacher.identity,
+        origin=here().of("pseudo-label", name),
     )
     rows = _rank_rows(run.store, tasks, tables, rank)
     parts = _write(run, writer, rows)
@@ -203,20 +207,22 @@ class LabelWriter:
     num_positive: int
     cut: float
     teacher: str
+    origin: Origin
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
         """Write the parts that a batch names."""
-        parts = [
-            self._part(str(url), list(rank))
-            for url, rank in zip(batch["url"], batch["rank"], strict=True)
-        ]
+        with work.piece_of(self.origin) as watch:
+            parts = [
+                self._part(str(url), list(rank), watch)
+                for url, rank in zip(batch["url"], batch["rank"], strict=True)
+            ]
         return {
             "path": [part.path for part in parts],
             "size": [part.size for part in parts],
             "rows": [part.rows for part in parts],
         }
 
-    def _part(self, url: str, rank: list[int]) -> Part:
+    def _part(self, url: str, rank: list[int], watch: Stopwatch) -> Part:
         rows: list[dict[str, Any]] = []
         sizes = []
         for group in iterate_groups(self.store, url):
@@ -225,7 +231,9 @@ class LabelWriter:
             sizes.append(group.num_rows)
         name = url.rsplit("/", 1)[1].removeprefix("part-").removesuffix(".parquet")
         table = pa.Table.from_pylist(rows, schema=PSEUDO_LABELS)
-        return write_part(self.store, self.url, name, table, sizes)
+        part = write_part(self.store, self.url, name, table, sizes)
+        work.tell("part labelled", watch, part=name, slices=part.rows)
+        return part
 
     def _row(self, row: Mapping[str, Any], rank: int) -> dict[str, Any]:
         positive = rank < self.num_positive
@@ -293,9 +301,12 @@ def _commit(
         "key_fingerprint": run.pseudonyms.fingerprint,
         "code_revision": code_revision(),
     }
-    return commit_once(
+    table = commit_once(
         run.store, lineage.url, schema=PSEUDO_LABELS, parts=parts, properties=properties
     )
+    records.read("model", lineage.teacher.url, lineage.teacher.identity)
+    records.wrote("pseudo-labels", table.url, table.version)
+    return table
 
 
 def _summary(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ich_ray import roc
+from ich_ray.distributed import records
 from ich_ray.distributed.estimates import priced
 from ich_ray.distributed.evaluate import (
     EMPTY,
@@ -106,6 +107,7 @@ def make_report(run: Session) -> ReportSummary:
             lease.check()
             for url, name in zip(kept, FILES, strict=True):
                 run.store.write_bytes(url, (page.parent / name).read_bytes())
+        records.wrote("report", folder, fingerprint(**identity))
     figures = json.loads((local / FILES[0]).read_text())["models"]
     shown = {
         name: {m: model[m] for m in ("exam_auc", "dsc", "pixel_ap")}
@@ -155,7 +157,8 @@ def _report(run: Session, found: Evaluation, identity: str) -> Report:
 def _settings_of_report(run: Session) -> dict[str, Any]:
     """Return the settings without the places of one machine."""
     settings = for_record(run.settings, run.pseudonyms)
-    for section in ("store", "cluster", "submit", "budget", "phantoms", "audit", "show"):
+    apart = ("store", "cluster", "submit", "budget", "log", "phantoms", "audit", "show")
+    for section in apart:
         del settings[section]
     for corpus in settings["corpora"].values():
         del corpus["source"], corpus["labels"]

@@ -18,7 +18,9 @@ from typing import Any
 
 from ich_ray.budget import NO_HOURS, Hours
 from ich_ray.config import ClusterConfig, InputConfig, Settings
+from ich_ray.distributed import logs, records
 from ich_ray.distributed.nodes import check_variables
+from ich_ray.distributed.origin import Origin
 from ich_ray.errors import ConfigError, IchRayError, SurroundingsError
 from ich_ray.identity import Pseudonyms, content_hash
 from ich_ray.rates import Work
@@ -27,8 +29,9 @@ from ich_ray.splits import split_of
 from ich_ray.storage.corpus import Corpus, open_corpus
 from ich_ray.storage.leases import Lease, held, this_process
 from ich_ray.storage.objects import Store
-from ich_ray.storage.runs import Run, append_run
+from ich_ray.storage.runs import Run, append_run, run_identity
 
+_log = logging.getLogger(__name__)
 SUBMISSION_VARIABLE = "ICH_RAY_SUBMISSION"
 """Set by `ich-ray submit`: the id of the Ray job that a stage runs in."""
 
@@ -83,6 +86,7 @@ class Session:
             self.started = True
             check_variables(self.settings.cluster.node_variables)
         configure_data()
+        logs.adopt_ray()
 
     @contextlib.contextmanager
     def writing(self, url: str) -> Iterator[Lease]:
@@ -107,6 +111,7 @@ class Session:
                 f"corpus {name} has pseudonyms of key {corpus.key_fingerprint}, this run has key "
                 f"{self.pseudonyms.fingerprint}; set identity or ICH_RAY_HMAC_KEY as at its ingest"
             )
+        records.read_table("corpus", corpus.table)
         return corpus
 
 
@@ -174,6 +179,8 @@ def recorded(
 ) -> Iterator[Callable[..., None]]:
     """Keep a row in the runs table of a stage that did something, also of one that failed.
 
+    A record of all that is known of the run lies beside (records.py).
+
     Yields:
         A function that takes the stage's summary line, and whether it was up to date.
     """
@@ -184,34 +191,45 @@ def recorded(
         said.update(line=line, up_to_date=up_to_date)
 
     def append(outcome: str) -> None:
-        append_run(
-            run.store,
-            Run(
-                stage=stage,
-                name=name,
-                settings=for_record(run.settings, run.pseudonyms),
-                figures={
-                    **said,
-                    "work": resolved(run.work[first:]),
-                    "gpu_hours": run.spent.gpu - spent.gpu,
-                    "cpu_hours": run.spent.cpu - spent.cpu,
-                },
-                code_revision=code_revision(),
-                started=started,
-                ended=now(),
-                outcome=outcome,
-            ),
+        row = Run(
+            stage=stage,
+            name=name,
+            settings=for_record(run.settings, run.pseudonyms),
+            figures={
+                **said,
+                "work": resolved(run.work[first:]),
+                "gpu_hours": run.spent.gpu - spent.gpu,
+                "cpu_hours": run.spent.cpu - spent.cpu,
+            },
+            code_revision=code_revision(),
+            started=started,
+            ended=now(),
+            outcome=outcome,
+            inputs=found.inputs,
+            outputs=found.outputs,
         )
+        records.write(run.store, row, found)
+        append_run(run.store, row)
 
-    try:
-        yield note
-    except _failures() as error:
-        # The store may be what failed: the first error is the one to show.
-        with contextlib.suppress(SurroundingsError):
-            append(type(error).__name__)
-        raise
-    if not said["up_to_date"]:
-        append("done")
+    origin = Origin(
+        stage=stage,
+        section=name or stage,
+        run=run_identity(stage, name, started),
+        log="text" if run.settings.log.format == "text" else "json",
+    )
+    with records.collected(origin) as found:
+        _log.info("starts")
+        try:
+            yield note
+        except _failures() as error:
+            _log.info("failed", extra={"outcome": type(error).__name__})
+            # The store may be what failed: the first error is the one to show.
+            with contextlib.suppress(SurroundingsError):
+                append(type(error).__name__)
+            raise
+        _log.info("ended", extra={"outcome": "up to date" if said["up_to_date"] else "done"})
+        if not said["up_to_date"]:
+            append("done")
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,9 +291,13 @@ def _check_window(corpus: Corpus, config: InputConfig) -> None:
 
 @lru_cache
 def code_revision() -> str:
-    """Return the revision of the code: the submitter's, git's in a clone, else the version."""
-    if REVISION_VARIABLE in os.environ:
-        return os.environ[REVISION_VARIABLE]
+    """Return the revision of the code: as told, git's where this is a clone, or the version.
+
+    A job's working directory is no clone: its submitter sets ICH_RAY_CODE_REVISION.
+    """
+    told = os.environ.get(REVISION_VARIABLE)
+    if told:
+        return told
     try:
         answer = subprocess.run(
             ["git", "describe", "--always", "--dirty"],
@@ -340,6 +362,7 @@ def _start(config: ClusterConfig) -> None:
             logging_level=logging.WARNING,
             log_to_driver=False,
             configure_logging=False,
+            **logs.for_ray(),
             **(here if own else {}),
         )
     except ValueError as error:

@@ -8,6 +8,7 @@ import ray.data
 
 from ich_ray import exam_rules
 from ich_ray.capacity import Need, Process
+from ich_ray.distributed import records
 from ich_ray.distributed.progress import bar
 from ich_ray.distributed.resources import check_fits, options
 from ich_ray.distributed.session import Session
@@ -99,13 +100,11 @@ def compute_facts(run: Session, corpus: Corpus) -> int:
     need = Need(what="an audit", each=Process(memory=WORKER_BYTES), pool=False)
     check_fits(run.settings.cluster, need)
     task = FactsOfPart(store=run.store, folder=facts_url(run.store, corpus))
-    rows = (
-        ray.data.from_items([{"url": url} for url in urls], override_num_blocks=len(urls))
-        .map_batches(task, batch_size=1, batch_format="numpy", **options(need.each))
-        .iter_rows()
-    )
+    dataset = ray.data.from_items(
+        [{"url": url} for url in urls], override_num_blocks=len(urls)
+    ).map_batches(task, batch_size=1, batch_format="numpy", **options(need.each))
     with bar(f"audit {corpus.name}", total=len(urls), unit="part") as shown:
-        for _ in rows:
+        for _ in records.rows("audit", dataset):
             shown.update(1)
     return len(urls)
 

@@ -11,9 +11,12 @@ import numpy as np
 from jaxtyping import Bool, UInt16
 
 from ich_ray.comparison import exam_score
+from ich_ray.distributed import work
+from ich_ray.distributed.origin import Origin
 from ich_ray.distributed.session import Selection
 from ich_ray.exam import IGNORED, Slice
 from ich_ray.overlap import SliceHistogram, merge, quantise_logits, slice_histogram
+from ich_ray.stopwatch import Stopwatch
 from ich_ray.storage.corpus import hounsfield, read_exams
 from ich_ray.storage.objects import Store
 from ich_ray.storage.predictions import decode_map
@@ -98,14 +101,19 @@ class StatisticsOfPart:
     score_slices: int
     """`evaluate.exam_score_slices`."""
 
+    origin: Origin
+    """Whose work it is."""
+
     def __call__(self, batch: Mapping[str, np.ndarray]) -> Iterator[dict[str, list[Any]]]:
         """Yield one row an exam and model."""
-        for url in batch["url"]:
-            for found in self.of_part(str(url)):
-                yield {key: [value] for key, value in to_row(found).items()}
+        with work.piece_of(self.origin) as watch:
+            for url in batch["url"]:
+                for found in self.of_part(str(url), watch):
+                    yield {key: [value] for key, value in to_row(found).items()}
 
-    def of_part(self, url: str) -> Iterator[ExamStatistics]:
+    def of_part(self, url: str, watch: Stopwatch) -> Iterator[ExamStatistics]:
         """Yield the statistics of every exam that has a reference, for every model."""
+        slices = 0
         stem = url.rsplit("/", 1)[1].removeprefix("part-")
         rows = {name: self._rows(files, stem) for name, files in self.predictions.items()}
         for exam in read_exams(self.store, url, splits=self.selection.holds):
@@ -115,10 +123,12 @@ class StatisticsOfPart:
                 known = exam
             if not known:
                 continue
+            slices += len(known)
             for name, of_slice in rows.items():
                 yield self._of_model(name, known, of_slice)
             if self.threshold:
                 yield self._of_threshold(known)
+        work.tell("part compared", watch, part=stem.removesuffix(".parquet"), slices=slices)
 
     def _rows(self, files: tuple[str, ...], stem: str) -> dict[str, Mapping[str, Any]]:
         """Read a model's predictions of one part: they lie in a part of the same name."""

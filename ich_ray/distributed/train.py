@@ -1,6 +1,7 @@
 """Teacher and student: Ray Train (DDP) around learning.epoch; they differ in their labels."""
 
 import json
+import logging
 import os
 import tempfile
 import time
@@ -14,20 +15,30 @@ import pyarrow.fs
 import ray.train
 import torch
 import torch.distributed
-from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import (
+    Checkpoint,
+    CheckpointConfig,
+    FailureConfig,
+    RunConfig,
+    ScalingConfig,
+    UserCallback,
+)
 from ray.train.torch import TorchConfig, TorchTrainer
 from torch import Tensor, nn
 
 from ich_ray.budget import Allowance
 from ich_ray.capacity import GB, Need, Process
 from ich_ray.config import ModelConfig
+from ich_ray.distributed import logs, metrics, records
 from ich_ray.distributed.cache import open_pool
 from ich_ray.distributed.estimates import Planned
 from ich_ray.distributed.lineage import ModelLineage, model_lineage
 from ich_ray.distributed.metering import metered, reserved_by
+from ich_ray.distributed.origin import Origin, here
 from ich_ray.distributed.progress import watched
 from ich_ray.distributed.resources import check_fits
 from ich_ray.distributed.session import Selection, Session, code_revision
+from ich_ray.distributed.work import piece_of
 from ich_ray.errors import BudgetError, ConfigError, IchRayError, QualityError, SurroundingsError
 from ich_ray.learning.epoch import Training, Worker, make_optimizer, train_steps
 from ich_ray.learning.patchfcn import PatchFCN, placed
@@ -49,6 +60,7 @@ from ich_ray.storage.corpus import index_table
 from ich_ray.storage.objects import Store
 from ich_ray.windows import side_of
 
+_log = logging.getLogger(__name__)
 CURVE_POINTS = 60
 """Points of the loss curve that a model's record keeps."""
 
@@ -131,14 +143,15 @@ def train(run: Session, name: str) -> TrainSummary:
         if record is not None:
             # Another run has finished it while this one waited.
             return _summary(record, up_to_date=True)
-        _train(run, name, model)
+        _run_group(run, name, model)
         lease.check()
     record = load_record(run.store, model.url)
     assert record is not None, model.url
+    _note(model, record)
     return _summary(record, up_to_date=False)
 
 
-def _train(run: Session, name: str, model: ModelLineage) -> None:
+def _run_group(run: Session, name: str, model: ModelLineage) -> None:
     config = run.settings.models[name]
     each = worker_of(config)
     with (
@@ -154,6 +167,7 @@ def _train(run: Session, name: str, model: ModelLineage) -> None:
             cache=run.settings.cluster.cache,
             board=board,
             revision=code_revision(),
+            origin=here().of("train", name),
             allowance=Allowance(
                 budget=run.settings.budget,
                 spent=run.spent,
@@ -220,6 +234,30 @@ class _Job:
     board: Any
     revision: str
     allowance: Allowance
+    origin: Origin
+
+
+class _Failures(UserCallback):
+    """Counts the worker groups that failed; Ray Train calls it in its controller."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Any]) -> None:
+        """Count a failure and name the ranks."""
+        logs.in_worker(self.origin)
+        metrics.retries("train_workers")
+        ranks = {str(rank): type(error).__name__ for rank, error in worker_exceptions.items()}
+        _log.warning("workers failed", extra={"ranks": ranks})
+
+
+def _note(model: ModelLineage, record: Mapping[str, Any]) -> None:
+    """Note what a model was made of, for the record of the run; its corpora are noted already."""
+    for labels in dict.fromkeys(source.pseudo_labels for source in model.pseudo_sources):
+        records.read("pseudo-labels", labels, labels.rsplit("/", 1)[1])
+    if model.start_url:
+        records.read("model", model.start_url, model.inputs["start"])
+    records.wrote("model", model.url, record["model"])
 
 
 def _fit(job: _Job) -> dict[str, Any]:
@@ -246,6 +284,8 @@ def _fit(job: _Job) -> dict[str, Any]:
             storage_filesystem=filesystem,
             failure_config=FailureConfig(max_failures=config.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
+            # The declared type is that of Train V1, whose callbacks V2 refuses.
+            callbacks=[_Failures(job.origin)],  # type: ignore[list-item]
         ),
     )
     try:
@@ -276,6 +316,11 @@ def _checkpoint_folder(job: _Job) -> tuple[pyarrow.fs.FileSystem | None, str]:
 def _work(arguments: dict[str, Any]) -> None:
     """Train in one process of the group (Ray Train calls it in each)."""
     job: _Job = arguments["job"]
+    with piece_of(job.origin):
+        _train(job)
+
+
+def _train(job: _Job) -> None:
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
@@ -295,6 +340,7 @@ def _work(arguments: dict[str, Any]) -> None:
     network = placed(network, device)
     optimizer = make_optimizer(job.config, network)
     first, curve = _restore(network, optimizer)
+    _log.info("training begins", extra={"rank": rank, "world": world, "step": first})
     training = Training(
         network=ray.train.torch.prepare_model(network),
         optimizer=optimizer,
@@ -305,19 +351,24 @@ def _work(arguments: dict[str, Any]) -> None:
     )
     worker = Worker(rank=rank, world=world)
     losses: list[float] = []
+    training.watch.lap()
     for step, loss in train_steps(training, worker=worker, first_step=first, total=_total):
         losses.append(loss)
+        metrics.slices(len(worker.items(job.config.batch)))
+        metrics.spent(*training.watch.lap())
         if step % -(-job.config.steps // CURVE_POINTS) == 0 or step == job.config.steps:
             curve.append([step, float(np.mean(losses))])
             losses.clear()
+            metrics.gpu_memory()
             if rank == 0:
                 job.board.put.remote(step, curve[-1][1])
         if step % job.config.checkpoint_every == 0 and step < job.config.steps:
             # One clock decides for all: they must stop at the same step.
             over = job.allowance.over(time.time()) if rank == 0 else ""
             stop = _total(torch.tensor(float(bool(over)), device=device)) > 0
-            metrics = {"step": step, "first_step": first, "over_budget": over}
-            _checkpoint(network, optimizer, metrics=metrics, curve=curve, rank=rank)
+            reached = {"step": step, "first_step": first, "over_budget": over}
+            _checkpoint(network, optimizer, metrics=reached, curve=curve, rank=rank)
+            _log.info("checkpoint", extra={"rank": rank, "step": step})
             if stop:
                 return
     if rank == 0:

@@ -1,7 +1,7 @@
 """Steps of training in one process; how processes are joined is the caller's business."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from ich_ray.exam import IGNORED
 from ich_ray.learning.augment import crops
 from ich_ray.learning.losses import LossSums, loss_sums, patch_labels
 from ich_ray.learning.sampling import Item, SamplingRule, SlicePool, draw
+from ich_ray.stopwatch import Stopwatch
 from ich_ray.windows import LEVELS
 
 SumOverWorkers = Callable[[Tensor], Tensor]
@@ -44,6 +45,8 @@ class Training:
     config: ModelConfig
     channels: int
     device: torch.device
+    watch: Stopwatch = field(default_factory=Stopwatch)
+    """Knows how long this process waited for the slices of its items."""
 
 
 def sampling_rule(config: ModelConfig) -> SamplingRule:
@@ -145,8 +148,9 @@ def train_steps(
     side = pools[0].images.pieces[0].shape[1]
     training.network.train()
     for step in range(first_step, config.steps):
-        items = [draw(rule, pools, step=step, item=item) for item in worker.items(config.batch)]
-        images, masks, whole_only = minibatch(pools, items, channels=training.channels)
+        with training.watch.waiting():
+            items = [draw(rule, pools, step=step, item=i) for i in worker.items(config.batch)]
+            images, masks, whole_only = minibatch(pools, items, channels=training.channels)
         cut, cut_masks = crops(images.to(device), masks.to(device), items, crop=config.crop)
         labels = targets(cut_masks, whole_only.to(device), side=side, crop=config.crop)
         for group in training.optimizer.param_groups:

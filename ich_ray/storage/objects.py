@@ -283,12 +283,13 @@ class Store:
                 self._file_systems[name] = s3_reads.open_bucket(
                     bucket,
                     endpoint_url=self.endpoint_url or os.environ.get("AWS_ENDPOINT_URL", ""),
-                    max_attempts=self.max_attempts,
                     connect_s=CONNECT_TIMEOUT_S,
                     read_s=READ_TIMEOUT_S,
                 )
             with contextlib.suppress(s3_reads.Unnameable):
-                return s3_reads.read(self._file_systems[name], key, start, end)
+                return s3_reads.read(
+                    self._file_systems[name], key, start, end, max_attempts=self.max_attempts
+                )
         return cast(bytes, self._fs(url).cat_file(path_of(url), start=start, end=end))
 
     def _ask(self, url: str, verb: str) -> Any:

@@ -1,8 +1,9 @@
-"""The runs table: one row for each time that a stage did something."""
+"""The runs table: one row for each time that a stage did something, and a record beside it."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ import pyarrow as pa
 
 from ich_ray.identity import content_hash
 from ich_ray.storage.objects import Store
-from ich_ray.storage.tables import commit, write_part
+from ich_ray.storage.tables import add_columns, commit, write_part
 
 RUNS = pa.schema(
     [
@@ -23,13 +24,16 @@ RUNS = pa.schema(
         ("started", pa.timestamp("us", tz="UTC")),
         ("ended", pa.timestamp("us", tz="UTC")),
         ("outcome", pa.string()),
+        ("inputs", pa.string()),
+        ("outputs", pa.string()),
     ]
 )
+"""A table of before may lack the last two columns; it gets them with the next row."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """One row; mappings are kept as JSON."""
+    """One row; mappings and sequences are kept as JSON."""
 
     stage: str
     name: str
@@ -41,16 +45,43 @@ class Run:
     outcome: str
     """`done`, or the kind of error."""
 
+    inputs: Sequence[Mapping[str, Any]] = ()
+    """Kind, URL and version of each."""
+
+    outputs: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def run(self) -> str:
+        """Identity of the run."""
+        return run_identity(self.stage, self.name, self.started)
+
+
+def run_identity(stage: str, name: str, started: datetime) -> str:
+    """Return what a run is called, which is known when it starts."""
+    return content_hash({"stage": stage, "name": name, "at": started.isoformat()})
+
 
 def append_run(store: Store, run: Run) -> None:
     """Add a row to the runs table of a store."""
-    identity = content_hash({"stage": run.stage, "name": run.name, "at": run.started.isoformat()})
-    row = {name: getattr(run, name) for name in RUNS.names if name != "run"}
-    row |= {
-        "run": identity,
-        "settings": json.dumps(run.settings, sort_keys=True),
-        "figures": json.dumps(run.figures, sort_keys=True),
-    }
+    row = {name: getattr(run, name) for name in RUNS.names}
+    for name in ("settings", "figures", "inputs", "outputs"):
+        row[name] = json.dumps(row[name], sort_keys=True)
     url = store.url("runs")
-    part = write_part(store, url, identity, pa.Table.from_pylist([row], schema=RUNS), None)
-    commit(store, url, schema=RUNS, parts=[part], properties={"schema_version": "1"})
+    add_columns(store, url, RUNS)
+    part = write_part(store, url, run.run, pa.Table.from_pylist([row], schema=RUNS), None)
+    commit(store, url, schema=RUNS, parts=[part], properties={"schema_version": "2"})
+
+
+def record_url(store: Store, stage: str, name: str, run: str) -> str:
+    """Return where the record of a run lies."""
+    # An audit is named by all of its corpora, a comparison by nothing.
+    folder = re.sub(r"[^\w-]+", "-", name) or stage
+    return store.url("records", stage, folder, f"{run}.json")
+
+
+def write_record(store: Store, run: Run, more: Mapping[str, Any]) -> None:
+    """Write all that is known of a run, once, at its end: also what differs from run to run."""
+    seconds = (run.ended - run.started).total_seconds()
+    record = {**asdict(run), "run": run.run, "seconds": seconds, **more}
+    text = json.dumps(record, sort_keys=True, indent=1, default=datetime.isoformat)
+    store.write_bytes(record_url(store, run.stage, run.name, run.run), text.encode())

@@ -30,6 +30,9 @@ COMMIT_TOKEN = "ich_ray_commit"
 
 COMMIT_ATTEMPTS = 8
 
+# Expired log files would be removed with the properties they carry.
+_KEEP_LOG = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
+
 _THREADS = False
 """Of Arrow, while it reads from a file of Python's: its pool may still run when the interpreter
 ends, which then aborts or hangs (apache/arrow issues 34314 and 50482): 3 of 100 runs here."""
@@ -177,10 +180,7 @@ def commit(  # noqa: PLR0913  (a table, its schema, and what the one commit carr
         except _Conflict:
             # Back off by chance, so that two committers do not meet again: no result depends on it.
             time.sleep(random.uniform(0, 0.05 * 2**attempt))
-    raise SurroundingsError(
-        f"{COMMIT_ATTEMPTS} commits to {table_url} met commits of others; "
-        "run the same command again when they are done"
-    )
+    raise _always_met_others(table_url)
 
 
 def commit_once(
@@ -200,6 +200,32 @@ def commit_once(
     table = open_table(store, table_url)
     assert table is not None, table_url
     return table
+
+
+def add_columns(store: Store, table_url: str, schema: pa.Schema) -> None:
+    """Give a table the columns that it lacks of a schema; in its earlier rows they are null.
+
+    A table that lacks none, or does not exist, is left as it is.
+
+    Raises:
+        SurroundingsError: The store failed, or others kept committing first.
+    """
+    for attempt in range(COMMIT_ATTEMPTS):
+        delta = _delta_table(store, table_url, None)
+        there = set() if delta is None else {field.name for field in delta.schema().fields}
+        lacking = [field for field in schema if field.name not in there]
+        if delta is None or not lacking:
+            return
+        try:
+            with _log_answered(table_url):
+                delta.alter.add_columns(
+                    Schema.from_arrow(pa.schema(lacking)).fields,
+                    post_commithook_properties=_KEEP_LOG,
+                )
+            return
+        except _Conflict:
+            time.sleep(random.uniform(0, 0.05 * 2**attempt))
+    raise _always_met_others(table_url)
 
 
 def open_table(store: Store, table_url: str, version: int | None = None) -> Table | None:
@@ -232,6 +258,10 @@ def read_rows(store: Store, table: Table, columns: Sequence[str] | None = None) 
     for url in table.files:
         with _part_answered(url), store.open(url) as stream:
             rows = _parquet(stream, url).read(columns=names, use_threads=_THREADS)
+            for field in schema:
+                if field.name not in rows.column_names:
+                    # Written before the table had this column.
+                    rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
             pieces.append(rows.select(names).cast(schema))
     # Not always among the pieces: making an empty table loads pandas.
     return pa.concat_tables(pieces) if pieces else schema.empty_table()
@@ -273,6 +303,13 @@ class _Conflict(Exception):
     """Another commit came first."""
 
 
+def _always_met_others(table_url: str) -> SurroundingsError:
+    return SurroundingsError(
+        f"{COMMIT_ATTEMPTS} commits to {table_url} met commits of others; "
+        "run the same command again when they are done"
+    )
+
+
 def _append(  # noqa: PLR0913  (the arguments of commit, resolved)
     store: Store,
     table_url: str,
@@ -295,8 +332,6 @@ def _append(  # noqa: PLR0913  (the arguments of commit, resolved)
         for part in parts
     ]
     actions += [RemoveAction(path, data_change=True, deletion_timestamp=now_ms) for path in removed]
-    # Expired log files would be removed with the properties they carry.
-    keep = PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
     if known is None:
         create_table_with_add_actions(
             store.delta_uri(table_url),
@@ -305,7 +340,7 @@ def _append(  # noqa: PLR0913  (the arguments of commit, resolved)
             mode="error",
             storage_options=store.delta_options(table_url),
             commit_properties=information,
-            post_commithook_properties=keep,
+            post_commithook_properties=_KEEP_LOG,
         )
         return
     known.create_write_transaction(
@@ -313,7 +348,7 @@ def _append(  # noqa: PLR0913  (the arguments of commit, resolved)
         "append",
         Schema.from_arrow(schema),
         commit_properties=information,
-        post_commithook_properties=keep,
+        post_commithook_properties=_KEEP_LOG,
     )
 
 

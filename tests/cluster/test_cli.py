@@ -48,8 +48,9 @@ def refused(
     (line,) = said.err.splitlines()
     assert re.search(match, line), line
     after = files_under(folder / "store")
-    # A failure leaves a row in the runs table, and nothing else.
-    new = {name for name in after.keys() - before.keys() if not name.startswith("runs/")}
+    # A failure leaves a row in the runs table and the record of it, and nothing else.
+    told = ("runs/", "records/")
+    new = {name for name in after.keys() - before.keys() if not name.startswith(told)}
     assert new == set()
     assert {name: after[name] for name in before} == before
 

@@ -13,9 +13,11 @@ import pytest
 import ray
 
 import ich_ray.distributed.train as stage
+from ich_ray.distributed import metrics
 from ich_ray.distributed.lineage import finished_pseudo_labels, trained_model
 from ich_ray.distributed.pseudo_label import pseudo_label
 from ich_ray.distributed.train import train
+from tests.cluster.ray_telemetry import total, wait_until
 from tests.cluster.tiny_experiment import opened, rows_of
 
 PATIENCE_S = 90
@@ -106,6 +108,8 @@ def test_a_killed_training_worker_costs_the_steps_since_its_checkpoint_and_nothi
     assert summary.steps == max(steps) == 12
     assert record["model"] == undisturbed["model"]
     assert json.dumps(record["curve"]) == json.dumps(undisturbed["curve"])
+    counted = {"section": "teacher", "what": "train_workers"}
+    wait_until(lambda: total(metrics.RETRIES.prometheus, **counted) >= 1)
 
 
 def test_a_killed_actor_of_the_pool_changes_no_pseudo_label(finished: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 import contextlib
 import logging
 import re
+import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,12 @@ from ich_ray.storage import corpus, ledger
 from ich_ray.storage.objects import Store
 from ich_ray.storage.tables import open_table, read_rows
 from jobs.cli import main
+from tests.cluster.ray_telemetry import (
+    TOLD_EVERY_S,
+    metrics_text,
+    wait_until,
+    worker_lines,
+)
 from tests.local.planted import (
     BIRTH,
     FAMILY,
@@ -74,6 +81,12 @@ def session_logs() -> Iterator[tuple[str, bytes]]:
                 yield str(path.relative_to(folder)), path.read_bytes()
 
 
+def endpoint() -> Iterator[tuple[str, bytes]]:
+    """The metrics that Prometheus would read of this Ray, if there is one."""
+    if ray.is_initialized():
+        yield "metrics", metrics_text().encode()
+
+
 def found(  # noqa: PLR0913  (every place that a run writes to)
     arguments: Sequence[str],
     code: int,
@@ -95,6 +108,7 @@ def found(  # noqa: PLR0913  (every place that a run writes to)
         *leaks(said, secrets),
         *leaks(contents(tmp_path, but=own), secrets),
         *leaks(session_logs(), secrets),
+        *leaks(endpoint(), secrets),
     ]
 
 
@@ -116,7 +130,12 @@ def test_an_ingest_leaves_nothing_of_a_patient_but_in_the_private_map(
     assert "would" in said
     assert left == []
     said, left = found(
-        [str(settings), "--only", "c", "corpora.c.max_rejected_share=0.0", "--json"], 4, **watched
+        [
+            *(str(settings), "--only", "c", "corpora.c.max_rejected_share=0.0"),
+            *("--json", "log.format=json"),
+        ],
+        4,
+        **watched,
     )
     assert "were rejected" in said
     assert left == []
@@ -128,8 +147,20 @@ def test_an_ingest_leaves_nothing_of_a_patient_but_in_the_private_map(
     said, left = found([str(settings)], 0, **watched)
     assert "up to date" in said
     assert left == []
+    look_at_lines_and_metrics(tmp_path)
     for name in ("c", "z"):
         columns_hold_nothing_open(Store(f"{tmp_path}/store"), name)
+
+
+def look_at_lines_and_metrics(tmp_path: Path) -> None:
+    """Check that there was something to leak: lines of workers, metrics, and records of runs."""
+    runs = {path.stem for path in (tmp_path / "store/records").rglob("*.json")}
+    assert len(runs) == 3
+    lines = [line for line in worker_lines() if line.get("run") in runs]
+    assert {line["message"] for line in lines} == {"part written"}
+    wait_until(lambda: b"ray_ich_rejected_total" in dict(endpoint())["metrics"])
+    time.sleep(TOLD_EVERY_S)
+    assert leaks(endpoint(), (*SECRETS, KEY)) == []
 
 
 def columns_hold_nothing_open(store: Store, name: str) -> None:

@@ -93,6 +93,15 @@ def test_the_optimizer_has_the_rate_of_its_step() -> None:
     assert todo.optimizer.param_groups[0]["lr"] == learning_rate(CONFIG, 2)
 
 
+def test_the_time_for_the_slices_of_a_step_is_waiting_and_its_arithmetic_is_not() -> None:
+    todo = training(CONFIG, pool(2, positive=1))
+    seen = []
+    for _ in train_steps(todo, worker=Worker(), first_step=0, total=lambda value: value):
+        seen.append(todo.watch.lap())
+    assert len(seen) == CONFIG.steps
+    assert all(0 < waited < seconds for seconds, waited in seen)
+
+
 def test_sgd_has_the_momentum_and_decay_of_the_settings() -> None:
     config = dataclasses.replace(CONFIG, optimizer="sgd", momentum=0.8, weight_decay=1e-3)
     group = training(config).optimizer.param_groups[0]

@@ -17,6 +17,7 @@ from ich_ray.config import (
     Settings,
     StoreConfig,
 )
+from ich_ray.config_log import LogConfig
 from ich_ray.errors import ConfigError
 
 
@@ -162,3 +163,8 @@ def test_the_paper_s_defaults_stand_where_it_names_them() -> None:
 def test_the_input_has_three_channels_with_neighbours_and_one_without() -> None:
     assert InputConfig().num_channels == 3
     assert InputConfig(channels="single").num_channels == 1
+
+
+def test_progress_that_would_be_told_without_end_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^progress_every_s must be above 0, got 0\.0$"):
+        LogConfig(progress_every_s=0.0)

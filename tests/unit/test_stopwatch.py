@@ -1,0 +1,57 @@
+from collections.abc import Iterator
+
+import pytest
+
+from ich_ray.stopwatch import Stopwatch
+
+
+class Clock:
+    """Stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def test_the_time_until_an_item_comes_is_waiting_and_the_time_with_it_is_not(clock: Clock) -> None:
+    def slow() -> Iterator[str]:
+        for item in "ab":
+            clock.now += 3
+            yield item
+        clock.now += 1
+
+    watch, seen = Stopwatch(clock=clock), []
+    for item in watch.over(slow()):
+        clock.now += 10
+        seen.append(item)
+    assert seen == ["a", "b"]
+    assert watch.lap() == (27, 7)
+
+
+def test_a_lap_begins_anew(clock: Clock) -> None:
+    watch = Stopwatch(clock=clock)
+    with watch.waiting():
+        clock.now += 2
+    assert watch.lap() == (2, 2)
+    clock.now += 5
+    assert watch.lap() == (5, 0)
+
+
+def test_waiting_that_fails_is_counted_too(clock: Clock) -> None:
+    watch = Stopwatch(clock=clock)
+
+    def fail() -> None:
+        with watch.waiting():
+            clock.now += 4
+            raise OSError
+
+    with pytest.raises(OSError):  # noqa: PT011  (it has no text)
+        fail()
+    assert watch.lap() == (4, 4)
