@@ -19,6 +19,11 @@ class Hours:
             gpu=self.gpu + other.gpu, cpu=self.cpu + other.cpu, cost=self.cost + other.cost
         )
 
+    def __sub__(self, other: "Hours") -> "Hours":
+        return Hours(
+            gpu=self.gpu - other.gpu, cpu=self.cpu - other.cpu, cost=self.cost - other.cost
+        )
+
 
 NO_HOURS = Hours()
 

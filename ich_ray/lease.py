@@ -9,6 +9,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
+from ich_ray.budget import NO_HOURS, Hours
 from ich_ray.errors import SurroundingsError
 
 BEATS_WITHIN = 4
@@ -45,14 +46,12 @@ class Claim:
 
     beats: int = 0
     released: bool = False
-    cpu_hours: float = 0.0
-    """Reserved by this claim and those it took over, until the last beat."""
+    spent: Hours = NO_HOURS
+    """By all attempts at the output, until the last beat; none once it was finished."""
 
-    gpu_hours: float = 0.0
-
-    def beat(self, *, cpu_hours: float, gpu_hours: float) -> "Claim":
+    def beat(self, spent: Hours) -> "Claim":
         """Return the claim at its next beat."""
-        return replace(self, beats=self.beats + 1, cpu_hours=cpu_hours, gpu_hours=gpu_hours)
+        return replace(self, beats=self.beats + 1, spent=spent)
 
     def encoded(self) -> bytes:
         """Return the claim as an object's bytes."""
@@ -67,7 +66,8 @@ class Claim:
         """
         try:
             tree = json.loads(data)
-            return cls(**{**tree, "holder": Holder(**tree["holder"])})
+            parts = {"holder": Holder(**tree["holder"]), "spent": Hours(**tree["spent"])}
+            return cls(**{**tree, **parts})
         except (ValueError, TypeError, KeyError) as error:
             raise SurroundingsError(
                 f"an object under leases/ is no claim ({error}); remove it when no run is going on"

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow as pa
 from ich_ray.config import Settings
 from ich_ray.distributed import metrics, records
 from ich_ray.distributed.ingest_growth import Done, read_new
-from ich_ray.distributed.session import code_revision
+from ich_ray.distributed.session import Session, code_revision
 from ich_ray.identity import Pseudonyms
 from ich_ray.ingest_plan import Entry, slices_about
 from ich_ray.ingest_summary import IngestPlan, IngestSummary
@@ -20,7 +21,7 @@ from ich_ray.settings import for_record
 from ich_ray.storage import corpus, ledger
 from ich_ray.storage.ingest_log import commit_ingest
 from ich_ray.storage.layouts import layout_id
-from ich_ray.storage.leases import Lease, held, this_process
+from ich_ray.storage.leases import Lease
 from ich_ray.storage.objects import Store
 from ich_ray.storage.source import Source, open_source, write_private_map
 from ich_ray.storage.source_labels import missing, read_labels
@@ -63,7 +64,7 @@ def ingest(  # noqa: PLR0913  (one stage, and who calls it back)
     ensure_ray: Callable[[], None],
     progress: Callable[[str], None] | None = None,
     private_map: Path | None = None,
-    submission: str = "",
+    writing: Callable[[str], AbstractContextManager[Lease]] | None = None,
 ) -> IngestSummary:
     """Bring what is new in a source into its corpus, whole or not at all.
 
@@ -78,19 +79,15 @@ def ingest(  # noqa: PLR0913  (one stage, and who calls it back)
         ensure_ray: Called before the first use of Ray, and not at all if nothing is new.
         progress: Receives a sentence now and then.
         private_map: Local CSV of key and pseudonym, for the owner of the data alone.
-        submission: Id of the Ray job that this process is, if it is one.
+        writing: Holds the lease of a URL for a block; None makes one of this process's own.
 
     Raises:
         ConfigError: The source is empty, the labels are wrong, or the corpus has another key.
         QualityError: Too large a share of the objects was rejected; nothing was committed.
         SurroundingsError: The store failed, or another ingest of this corpus came first.
     """
-    with held(
-        Store.from_config(settings.store),
-        f"corpora/{name}",
-        holder=this_process(submission),
-        expires_s=settings.cluster.lease_s,
-    ) as lease:
+    writing = writing or Session(settings, pseudonyms).writing
+    with writing(Store.from_config(settings.store).url("corpora", name)) as lease:
         source = open_source(settings, name, pseudonyms)
         while source.unsettled:
             source.settle()

@@ -66,7 +66,7 @@ def ingest_within_budget(run: Session, name: str) -> IngestSummary:
             ensure_ray=begin,
             progress=passed,
             private_map=run.private_map,
-            submission=run.submission,
+            writing=run.writing,
         )
         for meter in meters:
             meter.finished(summary.accepted_slices, more=False)

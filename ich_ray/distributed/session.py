@@ -51,8 +51,9 @@ class Session:
     submission: str = ""
     """Id of the Ray job that this process is, if it is one."""
 
-    spent_before: Hours = NO_HOURS
-    """By earlier attempts of the same job; the budget counts them."""
+    spent_before: Hours = field(default=NO_HOURS, init=False)
+    """By earlier attempts at what is being written now, as its lease tells; the budget counts them.
+    """
 
     spent: Hours = field(default=NO_HOURS, init=False)
     """By this run, when a pool last finished something."""
@@ -95,13 +96,23 @@ class Session:
         Raises:
             SurroundingsError: Another run is writing it, or took over from this one.
         """
+        began = self.spent
         with held(
             self.store,
             url.removeprefix(self.store.url()).strip("/"),
             holder=this_process(self.submission),
             expires_s=self.settings.cluster.lease_s,
+            spent=lambda: self.spent_by_now() - began,
         ) as lease:
-            yield lease
+            outermost = self.spent_before == NO_HOURS
+            if outermost:
+                # Of one within another the hours are part of the other's.
+                self.spent_before = lease.before
+            try:
+                yield lease
+            finally:
+                if outermost:
+                    self.spent_before = NO_HOURS
 
     def corpus(self, name: str) -> Corpus:
         """Open a corpus, and refuse one whose pseudonyms have another key."""

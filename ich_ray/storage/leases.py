@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+from ich_ray.budget import NO_HOURS, Hours
 from ich_ray.errors import SurroundingsError
 from ich_ray.lease import BEATS_WITHIN, Claim, Holder, Refuse, Wait, next_step
 from ich_ray.storage.objects import Store
@@ -21,14 +22,6 @@ from ich_ray.storage.urls import join
 FOLDER = "leases"
 KEPT = 2
 """Claims that are kept when a new one is made; of the earlier ones nobody asks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spent:
-    """What a step has reserved so far, over all its attempts."""
-
-    cpu_hours: float = 0.0
-    gpu_hours: float = 0.0
 
 
 def this_process(submission: str = "") -> Holder:
@@ -76,7 +69,12 @@ class Lease:
     beaten: float
     """Monotonic seconds at the start of the last beat that reached the store."""
 
-    spent: Callable[[], Spent] = Spent
+    spent: Callable[[], Hours] = field(default=lambda: NO_HOURS)
+    """Returns what this attempt has spent by now."""
+
+    before: Hours = NO_HOURS
+    """What earlier attempts at the same output have spent."""
+
     lost: str = field(default="", init=False)
     """Why it is no longer held; empty while it is."""
 
@@ -111,20 +109,17 @@ class Lease:
                 _thread.interrupt_main()
                 return
 
-    def release(self) -> None:
-        """Let the next process take it at once."""
+    def release(self, *, finished: bool) -> None:
+        """Let the next process take it at once; what was spent counts until it is finished."""
         with self._lock:
             if not self.lost:
-                self.claim = replace(self._next(), released=True)
+                spent = NO_HOURS if finished else self.before + self.spent()
+                self.claim = replace(self.claim.beat(spent), released=True)
                 self._write()
 
     @property
     def _period(self) -> float:
         return self.claim.expires_s / BEATS_WITHIN
-
-    def _next(self) -> Claim:
-        spent = self.spent()
-        return self.claim.beat(cpu_hours=spent.cpu_hours, gpu_hours=spent.gpu_hours)
 
     def _beat(self) -> None:
         began = time.monotonic()
@@ -135,7 +130,7 @@ class Lease:
                 "one was committed since; look at the other with ich-ray status"
             )
             return
-        self.claim = self._next()
+        self.claim = self.claim.beat(self.before + self.spent())
         self._write()
         self.beaten = began
 
@@ -150,7 +145,7 @@ def held(
     *,
     holder: Holder,
     expires_s: float,
-    spent: Callable[[Spent], Spent] | None = None,
+    spent: Callable[[], Hours] = lambda: NO_HOURS,
 ) -> Iterator[Lease]:
     """Hold a lease for the block; wait for one whose holder may be dead.
 
@@ -159,20 +154,21 @@ def held(
         name: Of what is written: its path in the store.
         holder: This process.
         expires_s: For how long others wait for a beat of ours before they take over.
-        spent: From what earlier attempts have spent to what all have by now; each beat tells it.
+        spent: Returns what this attempt has spent by now; each beat tells it.
 
     Raises:
         SurroundingsError: Another process holds it and lives, or took it over in the meantime.
     """
     claim, began = _taken(store, name, holder, expires_s)
-    before = Spent(claim.cpu_hours, claim.gpu_hours)
-    lease = Lease(store, name, claim, began, lambda: spent(before) if spent else before)
+    lease = Lease(store, name, claim, began, spent, claim.spent)
+    finished = False
     over = threading.Event()
     thread = threading.Thread(target=lease.keep, args=(over,), daemon=True, name=f"lease {name}")
     thread.start()
     try:
         yield lease
         lease.check()
+        finished = True
     except KeyboardInterrupt:
         if lease.lost:
             raise SurroundingsError(lease.lost) from None
@@ -182,7 +178,7 @@ def held(
         thread.join()
         # What failed before is what to show; unreleased it expires.
         with contextlib.suppress(SurroundingsError):
-            lease.release()
+            lease.release(finished=finished)
 
 
 def _taken(store: Store, name: str, holder: Holder, expires_s: float) -> tuple[Claim, float]:
@@ -207,8 +203,7 @@ def _taken(store: Store, name: str, holder: Holder, expires_s: float) -> tuple[C
             holder=holder,
             since=datetime.now(UTC).isoformat(timespec="seconds"),
             expires_s=expires_s,
-            cpu_hours=seen.cpu_hours if seen else 0.0,
-            gpu_hours=seen.gpu_hours if seen else 0.0,
+            spent=seen.spent if seen else NO_HOURS,
         )
         began = time.monotonic()
         if _created(store, name, claim):

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ich_ray.errors import SurroundingsError
+from ich_ray.budget import NO_HOURS, Hours
+from ich_ray.errors import QualityError, SurroundingsError
 from ich_ray.lease import Holder
-from ich_ray.storage.leases import Spent, claims, held, known_of, this_process
+from ich_ray.storage.leases import claims, held, known_of, this_process
 from ich_ray.storage.objects import Store
 
 ELSEWHERE = Holder(process="boot space 1 1", place="process 1 on another-host")
@@ -88,15 +89,21 @@ def work_while_another_takes_over(store: Store) -> None:
     pytest.fail("nothing interrupted it")
 
 
-def test_what_all_attempts_have_spent_is_known_to_the_next(store: Store) -> None:
-    def plus_one(before: Spent) -> Spent:
-        return Spent(before.cpu_hours + 1.0, before.gpu_hours + 0.5)
+def test_what_failed_attempts_have_spent_is_known_until_one_finishes(store: Store) -> None:
+    def attempt(*, fails: bool) -> Hours:
+        with held(
+            store, "x", holder=this_process(), expires_s=EXPIRES_S, spent=lambda: Hours(cpu=1.0)
+        ) as lease:
+            if fails:
+                raise QualityError("over the budget")
+            return lease.before
 
     for _ in range(2):
-        with held(store, "x", holder=this_process(), expires_s=EXPIRES_S, spent=plus_one):
-            pass
-    claim = claims(store, "x")["x"]
-    assert (claim.cpu_hours, claim.gpu_hours) == (2.0, 1.0)
+        with pytest.raises(QualityError):
+            attempt(fails=True)
+    assert claims(store, "x")["x"].spent == Hours(cpu=2.0)
+    assert attempt(fails=False) == Hours(cpu=2.0)
+    assert attempt(fails=False) == NO_HOURS
 
 
 def test_old_claims_do_not_pile_up(store: Store) -> None:

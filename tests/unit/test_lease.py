@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ich_ray.budget import Hours
 from ich_ray.errors import SurroundingsError
 from ich_ray.lease import Claim, Holder, Refuse, Take, Wait, next_step
 
@@ -29,7 +30,7 @@ def test_a_live_process_of_this_machine_is_named_at_once() -> None:
 
 
 def test_a_beat_of_a_process_elsewhere_shows_that_it_lives() -> None:
-    later = CLAIM.beat(cpu_hours=1.0, gpu_hours=0.0)
+    later = CLAIM.beat(Hours(cpu=1.0))
     assert next_step(later, first=CLAIM, unchanged_s=0.0, known="unknown") == Refuse(later)
 
 
@@ -42,7 +43,7 @@ def test_who_sees_no_beat_waits_until_the_claim_expires_and_no_longer(unchanged_
 
 
 def test_a_claim_is_read_as_it_was_written() -> None:
-    claim = CLAIM.beat(cpu_hours=0.5, gpu_hours=0.25)
+    claim = CLAIM.beat(Hours(cpu=0.5, gpu=0.25, cost=1.0))
     assert Claim.decoded(claim.encoded()) == claim
     assert claim.beats == 1
 
