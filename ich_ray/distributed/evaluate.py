@@ -51,7 +51,7 @@ READER = Process(memory=1_200_000_000)
 """Measured: 0.5 GB at exams of 20 slices of 256 x 256; the rest is for one of a few hundred."""
 
 RESAMPLER = Process(memory=1_000_000_000)
-"""Measured: 0.4 GB; the rest is for the histograms of many patients."""
+"""Measured: 0.4 GB; the histograms that it works on lie in the shared memory of Ray."""
 
 RESAMPLING = "resample"
 """The kind of this work, in the runs table."""
