@@ -27,7 +27,6 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from torch import Tensor, nn
 
 from ich_ray.budget import Allowance
-from ich_ray.capacity import GB, Need, Process
 from ich_ray.config import ModelConfig
 from ich_ray.distributed import logs, metrics, records
 from ich_ray.distributed.cache import open_pool
@@ -38,6 +37,7 @@ from ich_ray.distributed.origin import Origin, here
 from ich_ray.distributed.progress import watched
 from ich_ray.distributed.resources import check_fits
 from ich_ray.distributed.session import Selection, Session, code_revision
+from ich_ray.distributed.training_needs import kind_of_work, planned_work, worker_of, workers_need
 from ich_ray.distributed.work import piece_of
 from ich_ray.errors import BudgetError, ConfigError, IchRayError, QualityError, SurroundingsError
 from ich_ray.learning.epoch import Training, Worker, make_optimizer, train_steps
@@ -185,40 +185,6 @@ def _run_group(run: Session, name: str, model: ModelLineage) -> None:
                 f"model {name}: {reported['over_budget']}; its checkpoint of step "
                 f"{reported['step']} is kept: raise the limit, and the same command goes on there"
             )
-
-
-def worker_of(config: ModelConfig) -> Process:
-    """Return what one process of the group reserves."""
-    return Process(
-        gpus=float(config.use_gpu), gpu_kind=config.gpu_kind, memory=int(config.memory_gb * GB)
-    )
-
-
-def workers_need(name: str, config: ModelConfig) -> Need:
-    """Return what the group needs of a cluster."""
-    return Need(
-        what=f"models.{name}.num_workers",
-        processes=config.num_workers,
-        each=worker_of(config),
-        advice=f"lower models.{name}.memory_gb",
-    )
-
-
-def planned_work(run: Session, config: ModelConfig) -> Planned:
-    """Return what training a model from its first step would take."""
-    return Planned(
-        kind=kind_of_work(config),
-        units=config.steps,
-        setting="budget.train_seconds_per_step",
-        seconds=run.settings.budget.train_seconds_per_step,
-        each=reserved_by(worker_of(config), processes=1),
-    )
-
-
-def kind_of_work(config: ModelConfig) -> str:
-    """Name what decides how long a step takes."""
-    device = f"gpu {config.gpu_kind}" if config.use_gpu else "cpu"
-    return f"train {config.network} {config.crop} x {config.batch} {device}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

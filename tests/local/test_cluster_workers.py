@@ -14,7 +14,7 @@ from ich_ray.config import Settings
 from ich_ray.distributed.evaluate import READING
 from ich_ray.distributed.predict import pool_need
 from ich_ray.distributed.pseudo_label import WRITING
-from ich_ray.distributed.train import workers_need
+from ich_ray.distributed.training_needs import workers_need
 from ich_ray.settings import parse
 from tests.local.cluster_commands import ROOT
 
