@@ -162,6 +162,11 @@ def guarded(work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("ich-ray: interrupted; the same command goes on where this one stopped\n")
         return 130
+    except SystemExit as end:
+        # Ray has put its own answer to SIGTERM in the place of ours.
+        if end.code != signal.SIGTERM:
+            raise
+        return 128 + signal.SIGTERM
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)

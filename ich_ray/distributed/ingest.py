@@ -22,7 +22,6 @@ from ich_ray.storage import corpus, ledger
 from ich_ray.storage.ingest_log import commit_ingest
 from ich_ray.storage.layouts import layout_id
 from ich_ray.storage.leases import Lease
-from ich_ray.storage.objects import Store
 from ich_ray.storage.source import Source, open_source, write_private_map
 from ich_ray.storage.source_labels import missing, read_labels
 from ich_ray.storage.source_series import changes_beside, read_annotations
@@ -86,14 +85,19 @@ def ingest(  # noqa: PLR0913  (one stage, and who calls it back)
         QualityError: Too large a share of the objects was rejected; nothing was committed.
         SurroundingsError: The store failed, or another ingest of this corpus came first.
     """
+    source = open_source(settings, name, pseudonyms)
+    if private_map is not None:
+        write_private_map(private_map, source.names)
+    if not source.new and not source.unsettled:
+        return _up_to_date(source)
     writing = writing or Session(settings, pseudonyms).writing
-    with writing(Store.from_config(settings.store).url("corpora", name)) as lease:
-        source = open_source(settings, name, pseudonyms)
+    with writing(source.store.url("corpora", name)) as lease:
+        # Another run may have committed while this one waited.
+        if source.outdated:
+            source = open_source(settings, name, pseudonyms)
         while source.unsettled:
             source.settle()
             source = open_source(settings, name, pseudonyms)
-        if private_map is not None:
-            write_private_map(private_map, source.names)
         if not source.new:
             return _up_to_date(source)
         return _bring(settings, source, ensure_ray, progress or (lambda _: None), lease)

@@ -1,11 +1,14 @@
 """Teacher and student: Ray Train (DDP) around learning.epoch; they differ in their labels."""
 
+import contextlib
 import json
 import logging
 import os
+import signal
 import tempfile
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -255,9 +258,27 @@ def _fit(job: _Job) -> dict[str, Any]:
         ),
     )
     try:
-        return dict(trainer.fit().metrics or {})
+        with _interruptible():
+            return dict(trainer.fit().metrics or {})
     except ray.train.TrainingFailedError as error:
         raise _reason(job, error) from error
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Make an interrupt of Ray Train one of ours: it answers with exit code 0, and for ever."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as end:
+        if end.code == 0:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _reason(job: _Job, error: ray.train.TrainingFailedError) -> IchRayError:

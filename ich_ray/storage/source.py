@@ -65,6 +65,11 @@ class Source:
         """Whether a run died between its commits: `settle` makes those that are left."""
         return unsettled(self.store, self.corpus, self.ledger.table, self.version)
 
+    @property
+    def outdated(self) -> bool:
+        """Whether another run has committed since the ledger was read."""
+        return open_ledger(self.store, self.corpus).version != self.ledger.version
+
     def settle(self) -> None:
         """Make the commits that a run died before."""
         assert self.ledger.table is not None

@@ -2,6 +2,8 @@ import contextlib
 import json
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,10 +19,13 @@ from ich_ray.distributed import metrics
 from ich_ray.distributed.lineage import finished_pseudo_labels, trained_model
 from ich_ray.distributed.pseudo_label import pseudo_label
 from ich_ray.distributed.train import train
+from ich_ray.storage.leases import claims
+from ich_ray.storage.objects import Store
 from tests.cluster.ray_telemetry import total, wait_until
-from tests.cluster.tiny_experiment import opened, rows_of
+from tests.cluster.tiny_experiment import opened, rows_of, settings_text
 
 PATIENCE_S = 90
+COMMAND = str(Path(sys.executable).parent / "ich-ray")
 
 
 def workers_of(name: str) -> list[psutil.Process]:
@@ -131,3 +136,32 @@ def test_a_killed_actor_of_the_pool_changes_no_pseudo_label(finished: Path, tmp_
         undisturbed = rows_of(run, finished_pseudo_labels(run, "pool").table)
     assert killed
     assert rows == undisturbed
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_training_that_is_told_to_stop_says_so_and_lets_go_of_its_model(
+    finished: Path, tmp_path: Path, sent: signal.Signals, code: int
+) -> None:
+    root = tmp_path / "stopped"
+    shutil.copytree(finished / "store", root / "store")
+    shutil.rmtree(root / "store" / "models")
+    (root / "settings.toml").write_text(settings_text(root))
+    words = ["train", str(root / "settings.toml"), "--only", "teacher", "models.teacher.steps=9000"]
+    process = subprocess.Popen(
+        [COMMAND, *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + PATIENCE_S
+    store = Store(str(root / "store"))
+    while not any(name.startswith("models/") for name in claims(store)):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    time.sleep(5)
+    process.send_signal(sent)
+    _, said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == code, said
+    held = {name: claim for name, claim in claims(store).items() if name.startswith("models/")}
+    assert all(claim.released for claim in held.values())

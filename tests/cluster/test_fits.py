@@ -170,7 +170,8 @@ def test_what_a_cluster_says_of_itself_counts_and_a_part_too_large_for_it_is_ref
         "with_memory": 16 + 2,
         "unbounded": True,
     }, done.stderr
-    said = done.stderr.splitlines()[-1]
+    # Within a job lines are JSON.
+    said = json.loads(done.stderr.splitlines()[-1])["message"]
     assert done.returncode == 2
-    assert said.startswith("ich-ray: a part of c with 67 slices and masks needs 1 CPU + 0.5 GB")
+    assert said.startswith("a part of c with 67 slices and masks needs 1 CPU + 0.5 GB")
     assert "lower corpora.c.slices_per_part (a patient is never divided)" in said
