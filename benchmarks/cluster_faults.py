@@ -67,6 +67,17 @@ class Bench:
         if code:
             raise RuntimeError(f"the undisturbed run failed with {code}: {said[-3000:]}")
 
+    def adopt(self, finished: Path, settings: str) -> None:
+        """Take a finished experiment for the undisturbed one, and its settings.
+
+        Args:
+            finished: Folder with `store` and `dicom`.
+            settings: In which DICOM stands for the place of the phantoms.
+        """
+        (self.folder / "faults.toml").write_text(settings.replace("DICOM", DICOM))
+        self.inside("upload", f"{finished}/store/", f"{WHOLE}/")
+        self.inside("upload", f"{finished}/dicom/", f"{DICOM}/")
+
     def measure(self, stage: str) -> dict[str, Any]:
         """Run a stage undisturbed; return its digest and time."""
         if stage not in self.undisturbed:
@@ -90,6 +101,7 @@ class Bench:
             [
                 *(sys.executable, "-m", "jobs.submit", stage, str(self.folder / "faults.toml")),
                 *(f"store.root={root}", f"store.endpoint_url={self.cluster.server.endpoint_url}"),
+                *("cluster.lease_s=12.0", "models.teacher.checkpoint_every=10"),
                 *("--address", self.cluster.address, *options),
             ],
             stdout=subprocess.PIPE,

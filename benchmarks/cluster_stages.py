@@ -2,6 +2,7 @@
 
 Run on a node, which has the store's keys:
 
+    python -m benchmarks.cluster_stages upload FOLDER TO ENDPOINT
     python -m benchmarks.cluster_stages copy FROM TO STAGE ENDPOINT
     python -m benchmarks.cluster_stages digest ROOT STAGE ENDPOINT
 """
@@ -24,7 +25,6 @@ from ich_ray.storage.urls import path_of
 SETTINGS = """
 identity = "public"
 store = { root = "", max_attempts = 10 }
-cluster = { lease_s = 12.0 }
 input = { size = 64 }
 predict = { batch = 4, actors = 2 }
 
@@ -109,6 +109,11 @@ AT_WORK = {
 """Stage -> how command lines of its tasks and actors begin."""
 
 
+def upload(folder: str, target: str, endpoint: str) -> None:
+    """Copy a folder to the S3 server."""
+    s3fs.S3FileSystem(endpoint_url=endpoint).put(folder, path_of(target), recursive=True)
+
+
 def copy(source: str, target: str, stage: str, endpoint: str) -> None:
     """Copy what a stage needs of a finished store to a new one."""
     client = s3fs.S3FileSystem(endpoint_url=endpoint)
@@ -169,6 +174,8 @@ def _rows_of_tables(store: Store, folder: str, of: tuple[str, ...] | None = None
 
 if __name__ == "__main__":
     match sys.argv[1:]:
+        case ["upload", folder, target, endpoint]:
+            upload(folder, target, endpoint)
         case ["copy", source, target, stage, endpoint]:
             copy(source, target, stage, endpoint)
         case ["digest", root, stage, endpoint]:

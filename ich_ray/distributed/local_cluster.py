@@ -133,12 +133,11 @@ class LocalCluster:
         again = f"while :; do {command} >>{log} 2>&1; sleep 1; done"
         self.start(
             host,
-            ["bash", "-c", again],
+            ["setsid", "--fork", "bash", "-c", again],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        ).wait()
 
     def _role(self, host: Host) -> list[str]:
         ray = str(Path(sys.executable).parent / "ray")

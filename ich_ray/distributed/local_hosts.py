@@ -24,6 +24,9 @@ NETWORK = "10.77.0"
 _TOOLS = ("unshare", "nsenter", "ip", "mount", "bash")
 _READY_S = 10.0
 
+_CHILDREN: list["subprocess.Popen[bytes]"] = []
+"""Kept, since Python warns of a running process that nobody holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -47,6 +50,8 @@ class Process:
         if self.runs:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
+        for child in _CHILDREN:
+            child.poll()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +226,7 @@ def _spawned(command: Sequence[str]) -> Process:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+    _CHILDREN.append(started)
     here = os.readlink("/proc/self/ns/net")
     _wait_for(lambda: os.readlink(f"/proc/{started.pid}/ns/net") != here, command[0])
     return Process.of(started.pid)

