@@ -42,7 +42,8 @@ def answered(address: str) -> Iterator[None]:
     except AuthenticationError as error:
         raise ConfigError(
             f"the job API at {address} refuses the token, or wants one; set RAY_AUTH_MODE=token "
-            "and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to the cluster's"
+            "and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to the cluster's, and check that the "
+            "address is the dashboard's, http://HOST:8265"
         ) from error
     except (OSError, requests.RequestException, aiohttp.ClientError) as error:
         raise SurroundingsError(
@@ -67,7 +68,8 @@ def connect(address: str) -> JobClient:
             "http://127.0.0.1:8265"
         )
     # It tells of packages and web sockets.
-    logging.getLogger("ray").setLevel(logging.WARNING)
+    for name in ("dashboard_sdk", "job.sdk"):
+        logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
     # Ray would rather follow these than the address that it is given.
     before = {name: os.environ.pop(name) for name in _OVERRIDES if name in os.environ}
     try:

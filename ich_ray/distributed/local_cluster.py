@@ -235,9 +235,11 @@ class LocalCluster:
             SurroundingsError: The server does not answer.
         """
         program = (
-            "import sys, s3fs\n"
+            "import contextlib, sys, s3fs\n"
             "client = s3fs.S3FileSystem(config_kwargs={'retries': {'max_attempts': 10}})\n"
-            "client.mkdir(sys.argv[1])"
+            # A request that is repeated finds what the first one made.
+            "with contextlib.suppress(FileExistsError):\n"
+            "    client.mkdir(sys.argv[1])"
         )
         made = self.run(self.head, [sys.executable, "-c", program, name])
         if made.returncode:
