@@ -1,14 +1,11 @@
 """Teacher and student: Ray Train (DDP) around learning.epoch; they differ in their labels."""
 
-import contextlib
 import json
 import logging
 import os
-import signal
 import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -229,11 +226,21 @@ def _note(model: ModelLineage, record: Mapping[str, Any]) -> None:
     records.wrote("model", model.url, record["model"])
 
 
+class _Trainer(TorchTrainer):
+    """Leaves Ctrl-C to Python, and so to whoever holds leases and the cluster.
+
+    Ray Train 2.60 answers it by an abort that is lost while workers start, and by exit code 0.
+    """
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        pass
+
+
 def _fit(job: _Job) -> dict[str, Any]:
     """Run the group to its end; return what it reported last, nothing before a checkpoint."""
     config, filesystem, path = job.config, *_checkpoint_folder(job)
     each = worker_of(config)
-    trainer = TorchTrainer(
+    trainer = _Trainer(
         _work,
         train_loop_config={"job": job},
         torch_config=TorchConfig(backend="nccl" if config.use_gpu else "gloo", timeout_s=600),
@@ -258,27 +265,9 @@ def _fit(job: _Job) -> dict[str, Any]:
         ),
     )
     try:
-        with _interruptible():
-            return dict(trainer.fit().metrics or {})
+        return dict(trainer.fit().metrics or {})
     except ray.train.TrainingFailedError as error:
         raise _reason(job, error) from error
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Make an interrupt of Ray Train one of ours: it answers with exit code 0, and for ever."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    except SystemExit as end:
-        if end.code == 0:
-            raise KeyboardInterrupt from None
-        raise
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _reason(job: _Job, error: ray.train.TrainingFailedError) -> IchRayError:

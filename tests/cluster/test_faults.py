@@ -161,7 +161,10 @@ def test_a_training_that_is_told_to_stop_says_so_and_lets_go_of_its_model(
         time.sleep(0.2)
     time.sleep(5)
     process.send_signal(sent)
-    _, said = process.communicate(timeout=PATIENCE_S)
+    try:
+        _, said = process.communicate(timeout=PATIENCE_S)
+    finally:
+        process.kill()
     assert process.returncode == code, said
     held = {name: claim for name, claim in claims(store).items() if name.startswith("models/")}
     assert all(claim.released for claim in held.values())
