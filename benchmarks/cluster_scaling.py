@@ -40,7 +40,7 @@ DRIVER_SHARDS = 1_000
 class Waiting:
     """Waits as long as a GPU would work, and writes the shard's probabilities."""
 
-    def __init__(self, *, store: Store, task: Any, config: Any, batch: int) -> None:
+    def __init__(self, *, store: Store, task: Any, config: Any, batch: int, origin: Any) -> None:
         self.store, self.url, self.work_s = store, task.url, task.work_s
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:

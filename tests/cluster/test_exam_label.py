@@ -4,9 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ich_ray.distributed.origin import here
 from ich_ray.distributed.session import Selection
 from ich_ray.distributed.statistics import ExamStatistics, StatisticsOfPart, exam_label
 from ich_ray.exam import Geometry, Slice
+from ich_ray.stopwatch import Stopwatch
 from ich_ray.storage import corpus, slice_rows
 from ich_ray.storage.objects import Store
 from ich_ray.storage.tables import commit, write_part
@@ -65,8 +67,9 @@ def statistics(folder: Path, exams: list[list[Slice]]) -> list[ExamStatistics]:
         grid=0,
         threshold=True,
         score_slices=1,
+        origin=here(),
     )
-    return [item for file in found.files for item in of_part.of_part(file)]
+    return [item for file in found.files for item in of_part.of_part(file, Stopwatch())]
 
 
 def test_exams_that_readers_saw_as_a_whole_are_evaluated_without_pixels(tmp_path: Path) -> None:
