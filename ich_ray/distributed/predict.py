@@ -83,6 +83,8 @@ def predict(run: Session, task: PredictionTask) -> Table:
 def _predict(run: Session, task: PredictionTask, lease: Lease) -> Table:
     run.ensure_ray()
     check_fits(run.settings.cluster, pool_need(run.settings.predict))
+    # Of an actor that cannot start Ray tells no cause: what it would refuse is refused here.
+    load_weights(run.store, task.model.url, task.model.record)
     found = {item.key: item.size for item in run.store.listing(task.url)}
     names = {url: part_name(task.selection, url) for url in task.selection.corpus.files}
     missing = [url for url in names if part_path(names[url]) not in found]

@@ -152,7 +152,7 @@ def test_no_secret_stands_in_a_command_line_a_log_a_job_or_an_object(hosts: Benc
             cluster.address,
         ],
     ).stdout
-    assert "ingest" in listed
+    assert "pseudo-label" in listed
     found = [f"job list: {name}" for name, secret in secrets.items() if secret in listed]
     for host in cluster.hosts.values():
         text = texts(host, cluster.network.folder / host.name / "ray")
