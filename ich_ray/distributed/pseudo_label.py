@@ -167,14 +167,12 @@ def _label(run: Session, name: str, lineage: PseudoLabelLineage, lease: Lease) -
 
 def _write(run: Session, writer: "LabelWriter", rows: list[dict[str, Any]]) -> list[Part]:
     """Write the parts; a part that was written before is the same again."""
-    written = (
-        ray.data.from_items(rows, override_num_blocks=len(rows))
-        .map_batches(writer, batch_size=1, batch_format="numpy", **options(WRITER))
-        .iter_rows()
+    labelled = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        writer, batch_size=1, batch_format="numpy", **options(WRITER)
     )
     parts = []
     with metered(run, kind_of_work(run), WRITER, processes=tasks_at_once(len(rows))) as meter:
-        for row in written:
+        for row in records.rows("pseudo-label", labelled):
             parts.append(Part(row["path"], row["size"], row["rows"]))
             meter.finished(row["rows"], more=len(parts) < len(rows))
     return parts

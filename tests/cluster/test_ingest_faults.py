@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import ich_ray.distributed.ingest as stage
 from benchmarks.ingest_kills import Bench, content
 from ich_ray.errors import SurroundingsError
 from ich_ray.storage import corpus
+from ich_ray.storage.leases import Lease, held, this_process
 from ich_ray.storage.objects import Store
 from ich_ray.storage.tables import open_table
 from tests.cluster.test_ingest import add_exam, rows_of, run, settings_of
@@ -75,10 +77,14 @@ def test_an_ingest_that_another_one_overtook_commits_nothing(
     add_exam(source, "2")
     committed = stage.commit_ingest
 
+    def unaware(_: str) -> AbstractContextManager[Lease]:
+        # As one that was taken for dead, and came back: it has not asked for the lease again.
+        return held(store, "another", holder=this_process(), expires_s=60.0)
+
     def overtaken(*given: Any, **named: Any) -> int:
         monkeypatch.setattr(stage, "commit_ingest", committed)
         add_exam(source, "3")
-        assert run(settings).version == 1
+        assert run(settings, writing=unaware).version == 1
         return committed(*given, **named)
 
     monkeypatch.setattr(stage, "commit_ingest", overtaken)
