@@ -5,7 +5,7 @@ OUT ?= out
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo demo-real test test-unit test-local test-cluster test-real test-gpu check format \
+.PHONY: setup demo demo-real test test-unit test-local test-cluster test-real test-gpu test-hosts check format \
 	image-check bench-phantom bench-codecs bench-ingest bench-speed bench-hostile bench-mutated \
 	bench-kills bench-planning bench-cluster bench-scaling bench-faults cluster-up cluster-down clean
 
@@ -53,6 +53,11 @@ test-unit: $(READY)
 
 test-local test-cluster test-real test-gpu: test-%: $(READY)
 	$(BIN)/pytest tests/$*
+
+# Stages, submitters and attacks on a cluster of hosts; needs root, on Linux.
+test-hosts: $(READY)
+	ICH_RAY_HOSTS=1 $(BIN)/pytest tests/cluster/test_hosts.py tests/cluster/test_submit.py \
+	  tests/cluster/test_host_security.py
 
 check: $(READY)
 	$(BIN)/ruff format --check .
