@@ -2,8 +2,9 @@
 
 CPU time (user and system, of every process, Ray's daemons included) of a large corpus less that of
 a small one, for 1,000 more slices of 512 x 512, uncompressed: our ingest, our ingest with pydicom
-alone, a plain loop, and a naive Ray Data pipeline (benchmarks/ingest_rivals.py), taking turns,
-none with anything of the corpus in the memory of the system, as with a corpus that is larger.
+alone, a plain loop, and a naive Ray Data pipeline, with the arrays that pydicom gives and with our
+encoding of them (benchmarks/ingest_rivals.py), taking turns, none with anything of the corpus in
+the memory of the system, as with a corpus that is larger.
 Then the memory of a worker, large beside small, and a second ingest of what is unchanged, beside a
 bare listing. Prints each run, and last one line of JSON with the medians over the repetitions.
 
@@ -27,11 +28,11 @@ from pathlib import Path
 
 import fsspec
 
-from benchmarks import ingest_corpus
+from benchmarks import ingest_corpus, ingest_rivals
 from benchmarks.process_tree import Usage, run
 from ich_ray.distributed.local_store import local_s3, make_bucket
 
-CONTENDERS = ("ours", "ours_pydicom", "plain_loop", "naive_ray_data")
+CONTENDERS = ("ours", "ours_pydicom", *ingest_rivals.CONTENDERS)
 BUCKET = "bench"
 ATTEMPTS = 4
 """Of one run, before the benchmark gives up."""
@@ -126,7 +127,7 @@ def ratios(bench: Bench, place: Place, repetitions: int) -> dict[str, float]:
             found[name].append(bench.marginal(place, name, repetition))
     result = {f"{name}_cpu_s_per_1000": statistics.median(found[name]) for name in CONTENDERS}
     for ours, suffix in (("ours", ""), ("ours_pydicom", "_pydicom")):
-        for rival in ("plain_loop", "naive_ray_data"):
+        for rival in ingest_rivals.CONTENDERS:
             quotients = [a / b for a, b in zip(found[ours], found[rival], strict=True)]
             result[f"cpu_over_{rival}{suffix}"] = statistics.median(quotients)
     return result
