@@ -3,12 +3,15 @@
 import contextlib
 import errno
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from ich_ray.errors import SurroundingsError
 from ich_ray.storage.urls import absolute, is_local, path_of
+
+_KEYS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the bucket's policy"
 
 
 @contextlib.contextmanager
@@ -19,25 +22,32 @@ def answered(url: str, verb: str) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except _refusals() as error:
-        advice = (
-            "give this user access to the folder"
-            if is_local(url)
-            else "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the bucket's policy"
-        )
+        advice = "give this user access to the folder" if is_local(url) else _KEYS
         raise SurroundingsError(
             f"cannot {verb} {url}: access refused ({_first_line(error)}); {advice}"
         ) from error
     except _failures() as error:
         if is_local(url) and getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise disk_full(url) from error
-        advice = (
-            "check the disk"
-            if is_local(url)
-            else "check that the store runs and store.endpoint_url"
-        )
         raise SurroundingsError(
-            f"cannot {verb} {url}: {_first_line(error)}; {advice}, then run the same command again"
+            f"cannot {verb} {url}: {_first_line(error)}; {advice_on(url, error)}, then run the "
+            "same command again"
         ) from error
+
+
+def advice_on(url: str, error: BaseException) -> str:
+    """Return what to check after a failure, as far as its text tells."""
+    if is_local(url):
+        return "check the disk"
+    if "necessary privileges" in str(error):
+        return _KEYS
+    if re.search("redirect|specified endpoint|AuthorizationHeaderMalformed", str(error)):
+        bucket = path_of(url).partition("/")[0]
+        return (
+            f"the bucket {bucket!r} lies in another region: set AWS_REGION to the bucket's in the "
+            "environment of every node, and store.endpoint_url if it names a region"
+        )
+    return "check that the store runs and store.endpoint_url"
 
 
 def disk_full(url: str) -> SurroundingsError:

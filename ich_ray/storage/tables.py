@@ -19,7 +19,7 @@ from deltalake.transaction import AddAction, RemoveAction, create_table_with_add
 from ich_ray.errors import SurroundingsError
 from ich_ray.identity import content_hash
 from ich_ray.storage.objects import Store
-from ich_ray.storage.outages import disk_full
+from ich_ray.storage.outages import advice_on, disk_full
 from ich_ray.storage.urls import is_local, join
 
 PROPERTIES = "ich_ray"
@@ -389,8 +389,8 @@ def _log_answered(table_url: str) -> Iterator[None]:
         if "os error 28" in str(error):
             raise disk_full(table_url) from error
         raise SurroundingsError(
-            f"the table {table_url} failed: {str(error).splitlines()[0]}; check the store, "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, then run the same command again"
+            f"the table {table_url} failed: {str(error).splitlines()[0]}; "
+            f"{advice_on(table_url, error)}, then run the same command again"
         ) from error
 
 

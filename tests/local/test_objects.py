@@ -1,6 +1,8 @@
 import os
 import pickle
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from botocore.exceptions import EndpointConnectionError
 from ich_ray.config import StoreConfig
 from ich_ray.errors import ConfigError, SurroundingsError
 from ich_ray.storage.objects import Store
+from ich_ray.storage.tables import open_table
 
 
 @pytest.fixture
@@ -135,3 +138,39 @@ def test_settings_that_cannot_work_are_refused_at_once() -> None:
         Store.from_config(StoreConfig(root="out/a%20b"))
     with pytest.raises(ConfigError, match="protocol 'gopher'"):
         Store("gopher://x").exists("gopher://x/y")
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """Answers as AWS does for a bucket of another region."""
+
+    def do_GET(self) -> None:
+        body = (
+            b"<Error><Code>PermanentRedirect</Code><Message>The bucket you are attempting to "
+            b"access must be addressed using the specified endpoint.</Message></Error>"
+        )
+        self.send_response(301)
+        self.send_header("x-amz-bucket-region", "eu-west-1")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.usefixtures("keys")
+def test_a_bucket_of_another_region_is_told_from_a_store_that_is_away() -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        store = Store("s3://ich/run", f"http://127.0.0.1:{server.server_port}", max_attempts=1)
+        asked: list[Callable[[str], object]] = [store.listing, store.read_bytes]
+        asked.append(lambda url: open_table(store, url))
+        for ask in asked:
+            with pytest.raises(SurroundingsError, match=r"'ich' lies in another region: set AWS_R"):
+                ask(store.url("a"))
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
