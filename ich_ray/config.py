@@ -106,12 +106,17 @@ class ClusterConfig:
     lease_s: float = 60.0
     """After as long without a sign of life another run may take over what one was writing."""
 
+    join_s: float = 30.0
+    """What does not fit waits as long for nodes to join before it is refused, as after a restart
+    of the head; not for those of a cluster that is started here."""
+
     workers: Mapping[str, WorkersConfig] = field(default_factory=dict)
     """What a cluster that scales may add; without it, only what is there counts as room."""
 
     def __post_init__(self) -> None:
         """Check the lease: its holder beats four times within it, each a request to the store."""
         _at_least(1, self, "lease_s")
+        _at_least(0, self, "join_s")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

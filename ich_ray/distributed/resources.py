@@ -1,16 +1,22 @@
 """What the joined cluster has, and what it may grow to; the decision is ich_ray.capacity's."""
 
 import importlib
-from collections.abc import Iterator, Mapping
+import logging
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import ray
 
 from ich_ray.capacity import GB, UNBOUNDED, Capacity, Need, Nodes, Process, capacity, refuse_unfit
 from ich_ray.config import ClusterConfig
+from ich_ray.errors import ConfigError
 
 KIND = "accelerator_type:"
 """Before the kind of a node's GPUs, among its resources."""
+
+_ASK_S = 1.0
+_log = logging.getLogger(__name__)
 
 NodeResources = Mapping[str, float | int]
 
@@ -24,12 +30,29 @@ DRIVER = "_ray_internal_job_actor_"
 def check_fits(config: ClusterConfig, *needs: Need) -> None:
     """Refuse what could never be placed on this cluster, before anything is started.
 
+    Nodes may be about to join, since the head was started a moment ago: it is asked for a while.
+
     Raises:
         ConfigError: One of the needs does not fit, by the figures of the cluster at its largest.
     """
-    has = capacity_of(config)
-    for need in needs:
-        refuse_unfit(need, has)
+    patience_s = 0.0 if config.address == "local" else config.join_s
+    began, said = time.monotonic(), ""
+    while refusal := _refusal(needs, capacity_of(config)):
+        if time.monotonic() - began >= patience_s:
+            raise refusal
+        if not said:
+            said = str(refusal)
+            _log.warning("%s; waits %g s for nodes to join", said, patience_s)
+        time.sleep(min(_ASK_S, patience_s))
+
+
+def _refusal(needs: Sequence[Need], has: Capacity) -> ConfigError | None:
+    try:
+        for need in needs:
+            refuse_unfit(need, has)
+    except ConfigError as refusal:
+        return refusal
+    return None
 
 
 def capacity_of(config: ClusterConfig) -> Capacity:

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -175,3 +176,47 @@ def test_what_a_cluster_says_of_itself_counts_and_a_part_too_large_for_it_is_ref
     assert done.returncode == 2
     assert said.startswith("a part of c with 67 slices and masks needs 1 CPU + 0.5 GB")
     assert "lower corpora.c.slices_per_part (a patient is never divided)" in said
+
+
+JOINING = """
+import json, threading, time
+from ray.cluster_utils import Cluster
+from ich_ray.capacity import Need, Process
+from ich_ray.config import ClusterConfig
+from ich_ray.distributed.resources import check_fits
+from ich_ray.errors import ConfigError
+
+small = {"num_cpus": 1, "object_store_memory": 80_000_000}
+cluster = Cluster(
+    initialize_head=True,
+    connect=True,
+    head_node_args={"num_cpus": 0, "object_store_memory": 80_000_000, "include_dashboard": False},
+)
+threading.Timer(3, lambda: cluster.add_node(wait=False, **small)).start()
+need = Need(what="a task", each=Process(), pool=False)
+check_fits(ClusterConfig(address="auto", join_s=60.0), need)
+began = time.monotonic()
+try:
+    two = Need(what="n", each=Process(), processes=2)
+    check_fits(ClusterConfig(address="auto", join_s=2.0), two)
+except ConfigError as refusal:
+    print(json.dumps([str(refusal), time.monotonic() - began]))
+cluster.shutdown()
+"""
+
+
+def test_what_does_not_fit_waits_for_nodes_that_join_and_is_refused_in_the_end() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", JOINING],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
+        env=os.environ | {"RAY_USAGE_STATS_ENABLED": "0"},
+    )
+    assert done.returncode == 0, done.stderr
+    said, seconds = json.loads(done.stdout.splitlines()[-1])
+    assert said.startswith("n=2 needs 2 x (1 CPU), each on one node; the cluster has 1 CPUs")
+    assert seconds >= 2
+    # Both waited, and say for what.
+    assert done.stderr.count("s for nodes to join") == 2
