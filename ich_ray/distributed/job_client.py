@@ -14,6 +14,7 @@ from ray.dashboard.modules.job.common import JobStatus
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobSubmissionClient
 
+from ich_ray import requirements
 from ich_ray.errors import ConfigError, SurroundingsError
 
 RAY_VERSION = "2.60"
@@ -76,6 +77,7 @@ def connect(address: str) -> JobClient:
         with answered(address):
             client = JobClient(address)
             there = str(client._do_request("GET", "/api/version").json().get("ray_version"))
+            python = _python_of(client)
     except (RuntimeError, ValueError) as error:
         raise ConfigError(
             f"what answers at {address} is no Ray job API ({_first_line(error)}); give the "
@@ -88,7 +90,22 @@ def connect(address: str) -> JobClient:
             f"the cluster at {address} runs Ray {there}, and this code needs {RAY_VERSION}; use "
             "the image of cluster/Dockerfile, or install constraints.txt on its nodes"
         )
+    if python is not None and python < requirements.PYTHON:
+        raise ConfigError(
+            f"the cluster at {address} runs Python {'.'.join(map(str, python))}, and this code "
+            f"needs {'.'.join(map(str, requirements.PYTHON))}; use the image of cluster/Dockerfile"
+        )
     return client
+
+
+def _python_of(client: JobClient) -> tuple[int, ...] | None:
+    """Return the major and minor version of a cluster's Python, if it tells."""
+    answer = client._do_request("GET", "/api/v0/cluster_metadata")
+    if answer.status_code != requests.codes.ok:
+        return None
+    told = str(answer.json().get("data", {}).get("pythonVersion", ""))
+    numbers = told.split(".")[:2]
+    return tuple(map(int, numbers)) if all(part.isdigit() for part in numbers) else None
 
 
 def jobs_of(client: JobClient, address: str) -> dict[str, JobDetails]:

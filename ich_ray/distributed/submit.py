@@ -48,9 +48,8 @@ class Request:
     @property
     def entrypoint(self) -> str:
         """The command that the cluster runs; sections of the settings are all it tells."""
-        module = f"jobs.{self.stage.replace('-', '_')}"
         only = "".join(f" --only {name}" for name in self.only)
-        return f"python -m {module} {SETTINGS_FILE}{only}"
+        return f"python -m jobs {self.stage} {SETTINGS_FILE}{only}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,9 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
+import venv
 from pathlib import Path
 
 import pytest
@@ -187,3 +189,35 @@ def test_scripts_of_the_image_lie_where_manifests_look() -> None:
         source for source, target in re.findall(r"(?m)^COPY (\w+) (\w+)$", text) if source == target
     }
     assert os.access(SCRIPT, os.X_OK)
+
+
+def test_a_node_without_our_packages_says_so_and_exits_2(tmp_path: Path) -> None:
+    venv.create(tmp_path / "bare", with_pip=False)
+    done = subprocess.run(
+        [tmp_path / "bare" / "bin" / "python", "-m", "jobs", "train", "cluster/local.toml"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert re.fullmatch(
+        r"ich-ray: this node's Python lacks numpy, .*pydicom, .*torch, .*ray, .*; run the image of "
+        r"cluster/Dockerfile on every node, .*\n",
+        done.stderr,
+    )
+
+
+def test_a_job_s_command_line_is_that_of_the_stages() -> None:
+    """`python -m jobs` runs what a submitter sends, and says what `ich-ray` would."""
+    done = subprocess.run(
+        [sys.executable, "-m", "jobs", "train", "cluster/local.toml", "--only", "nobody"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"ICH_RAY_HMAC_KEY": "a key of this test alone"},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("ich-ray: --only nobody: known are")
