@@ -1,7 +1,7 @@
 """Which series of an exam is read, and the rule that decided."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import lru_cache
 from statistics import median
@@ -95,7 +95,8 @@ class HeaderFacts:
 
     def plain(self) -> dict[str, Any]:
         """Return the facts as plain values."""
-        return {**asdict(self), "signs": sorted(self.signs)}
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {**found, "signs": sorted(self.signs)}
 
     @classmethod
     def from_plain(cls, told: Mapping[str, Any]) -> "HeaderFacts":

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from statistics import median
 
@@ -53,6 +54,14 @@ def normal_of(orientation: Sequence[float]) -> Float64[np.ndarray, " axis"]:
     array([0., 0., 1.])
     """
     a, b, c, d, e, f = (float(number) for number in orientation)
+    return _normal(a, b, c, d, e, f)
+
+
+# The slices of a series share it.
+@lru_cache(maxsize=256)
+def _normal(  # noqa: PLR0913  (six numbers are one orientation)
+    a: float, b: float, c: float, d: float, e: float, f: float
+) -> Float64[np.ndarray, " axis"]:
     # np.cross gives the same bits, at thirty times the cost.
     normal = np.array([b * f - c * e, c * d - a * f, a * e - b * d])
     length = float(np.linalg.norm(normal))
@@ -63,6 +72,7 @@ def normal_of(orientation: Sequence[float]) -> Float64[np.ndarray, " axis"]:
             "Image Orientation (0020,0037) is no pair of directions; re-export the series",
         )
     unit: Float64[np.ndarray, " axis"] = normal / length
+    unit.flags.writeable = False
     return unit
 
 

@@ -91,9 +91,7 @@ class PlainDataset:
         Raises:
             Unsure: It is not of a plain form.
         """
-        tag = tag_for_keyword(name)
-        assert tag is not None, name
-        found = self._element(tag)
+        found = self._element(_tag_of(name))
         if found is None:
             return None
         values = _converted(*found, self._encoding)
@@ -160,13 +158,14 @@ class PlainDataset:
         offset = element.offset()
         if offset == 0:
             return None
-        value = self._header[offset : offset + element.length()]
+        header = self._header
+        value = header[offset : offset + element.length()]
         if not self._explicit:
             return dictionary_VR(tag), value
         # Of the short form, whose VR stands between the tag and two bytes of length.
-        if self._header[offset - 8 : offset - 4] != _tag_bytes(tag):
+        if header[offset - 8 : offset - 4] != _tag_bytes(tag):
             raise Unsure
-        return self._header[offset - 4 : offset - 2].decode("latin-1"), value
+        return header[offset - 4 : offset - 2].decode("latin-1"), value
 
     def _text_encoding(self) -> str | None:
         """Return the encoding of text, None of sets of which only plain ASCII is read here."""
@@ -278,6 +277,13 @@ def _pixels_start(window: bytes, tag_at: int, *, explicit: bool) -> tuple[int, i
     if explicit and window[tag_at + 4 : start - 4] not in forms:
         raise Unsure
     return start, length
+
+
+@cache
+def _tag_of(name: str) -> int:
+    tag = tag_for_keyword(name)
+    assert tag is not None, name
+    return tag
 
 
 @cache
