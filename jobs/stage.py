@@ -154,6 +154,9 @@ def guarded(work: Callable[[], int]) -> int:
     logs.configure(LogConfig())
     # Else a job that is told to stop ends at once, its cluster and its leases left behind.
     before = signal.signal(signal.SIGTERM, _terminate) if _in_main_thread() else None
+    if before is not None and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell has its background commands ignore it, and a lease that is lost interrupts by it.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return work()
     except IchRayError as error:

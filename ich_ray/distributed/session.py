@@ -76,7 +76,9 @@ class Session:
 
     def spent_by_now(self) -> Hours:
         """Return what this run has spent; any thread may ask, also while a pool works."""
-        return self.spent if self.running is None else self.spent + self.running()
+        # Taken once: the pool may end between two looks.
+        running = self.running
+        return self.spent if running is None else self.spent + running()
 
     def ensure_ray(self) -> None:
         """Join the cluster, or start one here, unless it was done before."""

@@ -1,8 +1,8 @@
 """Leases in the object store: one process at a time writes an output, also after a retry."""
 
-import _thread
 import contextlib
 import os
+import signal
 import socket
 import threading
 import time
@@ -78,6 +78,9 @@ class Lease:
     lost: str = field(default="", init=False)
     """Why it is no longer held; empty while it is."""
 
+    finished: bool = field(default=False, init=False)
+    """Whether what is written under it is whole."""
+
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def check(self) -> None:
@@ -95,18 +98,28 @@ class Lease:
                 raise SurroundingsError(self.lost)
 
     def keep(self, over: threading.Event) -> None:
-        """Beat until the event is set; interrupt the main thread when the lease is lost."""
-        while not over.wait(self._period):
-            with self._lock:
-                with contextlib.suppress(SurroundingsError):
-                    self._beat()
-                if not self.lost and time.monotonic() - self.beaten > self.claim.expires_s:
-                    self.lost = (
-                        f"the store did not answer for {self.claim.expires_s:g} s, and another run "
-                        f"may write {self.name} by now; run the same command again"
-                    )
+        """Beat until the event is set, or the lease is lost."""
+        while not over.wait(self._period) and not self.lost:
+            with self._lock, contextlib.suppress(SurroundingsError):
+                self._beat()
+
+    def watch(self, over: threading.Event) -> None:
+        """Interrupt the main thread when the lease is lost, until the event is set.
+
+        By the clock alone: a beat that waits for a store that is away may do so for minutes.
+        """
+        while not over.wait(self._period / BEATS_WITHIN):
+            if not self.lost and time.monotonic() - self.beaten > self.claim.expires_s:
+                self.lost = (
+                    f"the store did not answer for {self.claim.expires_s:g} s, and another run "
+                    f"may write {self.name} by now; run the same command again"
+                )
             if self.lost:
-                _thread.interrupt_main()
+                if not over.is_set():
+                    # Not _thread.interrupt_main, which wakes nobody who sleeps or waits.
+                    main = threading.main_thread().ident
+                    assert main is not None
+                    signal.pthread_kill(main, signal.SIGINT)
                 return
 
     def release(self, *, finished: bool) -> None:
@@ -161,24 +174,39 @@ def held(
     """
     claim, began = _taken(store, name, holder, expires_s)
     lease = Lease(store, name, claim, began, spent, claim.spent)
-    finished = False
-    over = threading.Event()
-    thread = threading.Thread(target=lease.keep, args=(over,), daemon=True, name=f"lease {name}")
-    thread.start()
     try:
-        yield lease
-        lease.check()
-        finished = True
+        with _kept(lease):
+            yield lease
+            lease.check()
+            lease.finished = True
     except KeyboardInterrupt:
+        # Whenever it came, also while what had failed was on its way out.
         if lease.lost:
             raise SurroundingsError(lease.lost) from None
         raise
+
+
+@contextlib.contextmanager
+def _kept(lease: Lease) -> Iterator[None]:
+    """Beat, and watch the clock, for the block; then let go of the lease."""
+    over = threading.Event()
+    beats, watch = (
+        threading.Thread(target=target, args=(over,), daemon=True, name=f"lease {lease.name}")
+        for target in (lease.keep, lease.watch)
+    )
+    beats.start()
+    watch.start()
+    try:
+        yield
     finally:
         over.set()
-        thread.join()
-        # What failed before is what to show; unreleased it expires.
+        watch.join()
+        # A beat may wait for a store that is away: unreleased the lease expires.
+        beats.join(0.0 if lease.lost else lease.claim.expires_s)
+        # What failed before is what to show.
         with contextlib.suppress(SurroundingsError):
-            lease.release(finished=finished)
+            if not beats.is_alive():
+                lease.release(finished=lease.finished)
 
 
 def _taken(store: Store, name: str, holder: Holder, expires_s: float) -> tuple[Claim, float]:

@@ -2,6 +2,8 @@ import dataclasses
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from ich_ray.budget import NO_HOURS, Hours
 from ich_ray.errors import QualityError, SurroundingsError
 from ich_ray.lease import Holder
-from ich_ray.storage.leases import claims, held, known_of, this_process
+from ich_ray.storage.leases import Lease, claims, held, known_of, this_process
 from ich_ray.storage.objects import Store
 
 ELSEWHERE = Holder(process="boot space 1 1", place="process 1 on another-host")
@@ -55,23 +57,107 @@ def test_a_holder_elsewhere_that_beats_is_seen_to_live(store: Store) -> None:
     assert time.monotonic() - began < EXPIRES_S
 
 
-def test_a_holder_elsewhere_that_is_silent_is_taken_over_after_its_time(store: Store) -> None:
-    waited: list[float] = []
-    with pytest.raises(SurroundingsError, match="took over x"):
-        stand_still_while_another_takes_over(store, waited)
-    assert EXPIRES_S <= waited[0] < 3 * EXPIRES_S
+def hold_until_lost(store: Store, ready: str, said: str) -> None:
+    try:
+        with held(store, "x", holder=ELSEWHERE, expires_s=EXPIRES_S):
+            Path(ready).touch()
+            while True:
+                time.sleep(0.05)
+    except SurroundingsError as error:
+        Path(said).write_text(str(error))
 
 
-def stand_still_while_another_takes_over(store: Store, waited: list[float]) -> None:
-    with held(store, "x", holder=ELSEWHERE, expires_s=EXPIRES_S) as first:
-        # A machine that stands still: neither it nor its beats go on.
-        first._lock.acquire()
+def test_a_holder_that_stands_still_is_taken_over_after_its_time_and_then_stops(
+    store: Store, tmp_path: Path
+) -> None:
+    ready, said = tmp_path / "ready", tmp_path / "said"
+    process = multiprocessing.get_context("spawn").Process(
+        target=hold_until_lost, args=(store, str(ready), str(said))
+    )
+    process.start()
+    assert process.pid is not None
+    try:
+        while not ready.exists():
+            assert process.is_alive()
+            time.sleep(0.05)
+        os.kill(process.pid, signal.SIGSTOP)
         began = time.monotonic()
         with held(store, "x", holder=this_process(), expires_s=EXPIRES_S) as second:
-            waited.append(time.monotonic() - began)
+            waited_s = time.monotonic() - began
+            os.kill(process.pid, signal.SIGCONT)
+            process.join(5 * EXPIRES_S)
             second.check()
-        first._lock.release()
-        time.sleep(EXPIRES_S)
+    finally:
+        process.kill()
+    assert EXPIRES_S / 2 <= waited_s < 3 * EXPIRES_S
+    assert process.exitcode == 0
+    assert "took over x" in said.read_text() or "may write x by now" in said.read_text()
+
+
+def hang(lease: Lease) -> None:
+    time.sleep(4 * EXPIRES_S)
+
+
+def test_a_holder_whose_beat_waits_for_the_store_stops_when_its_time_is_over(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lease, "_beat", hang)
+    began = time.monotonic()
+    with pytest.raises(SurroundingsError, match="did not answer for 2 s, and another run may"):
+        hold_for_long(store)
+    assert time.monotonic() - began < 2 * EXPIRES_S
+
+
+def hold_for_long(store: Store) -> None:
+    with held(store, "x", holder=this_process(), expires_s=EXPIRES_S):
+        time.sleep(10 * EXPIRES_S)
+
+
+def test_a_run_that_fails_while_a_beat_waits_says_why_it_failed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Lease, "_beat", hang)
+    with pytest.raises(SurroundingsError, match="the store is away"):
+        fail_after_a_while(store)
+
+
+def fail_after_a_while(store: Store) -> None:
+    with held(store, "x", holder=this_process(), expires_s=EXPIRES_S):
+        # A beat has begun by now, and waits.
+        time.sleep(EXPIRES_S / 2)
+        raise SurroundingsError("the store is away")
+
+
+LOSING = """
+import sys, time
+from ich_ray.storage.leases import held, this_process
+from ich_ray.storage.objects import Store
+from jobs.stage import guarded
+
+def work():
+    with held(Store(sys.argv[1]), "x", holder=this_process(), expires_s=2.0) as lease:
+        later = lease.store.url("leases", "x", "000002.json")
+        lease.store.create_once(later, lease.claim.encoded())
+        time.sleep(30)
+    return 0
+
+sys.exit(guarded(work))
+"""
+
+
+def test_a_lost_lease_stops_a_stage_that_a_script_runs_in_the_background(tmp_path: Path) -> None:
+    # A shell has its background commands ignore SIGINT: cluster/until_final.sh waits for its own.
+    script = Path(__file__).parents[2] / "cluster" / "until_final.sh"
+    began = time.monotonic()
+    done = subprocess.run(
+        ["sh", script, "1", "0", sys.executable, "-c", LOSING, str(tmp_path / "store")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 5, done.stderr
+    assert "another run took over x" in done.stderr
+    assert time.monotonic() - began < 25
 
 
 def test_the_main_thread_of_a_run_that_lost_its_lease_stops(store: Store) -> None:
