@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any, Protocol, runtime_checkable
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
 
 from ich_ray.distributed import logs, metrics
@@ -148,10 +149,11 @@ def _print_line(line: str, _: dict[str, Any]) -> None:
 
 
 class Board:
-    """The latest step and loss of a run, kept where worker and driver can see it."""
+    """The latest step and loss of a run, and its result: where worker and driver can see them."""
 
     def __init__(self) -> None:
         self.latest: tuple[int, float] = (0, float("nan"))
+        self.found: dict[str, Any] | None = None
 
     def put(self, step: int, loss: float) -> None:
         """Remember where the run is."""
@@ -161,12 +163,22 @@ class Board:
         """Return where the run is."""
         return self.latest
 
+    def finish(self, found: dict[str, Any]) -> None:
+        """Remember what came of the run."""
+        self.found = found
+
+    def result(self) -> dict[str, Any] | None:
+        """Return what came of the run, None before it has finished."""
+        return self.found
+
 
 @contextlib.contextmanager
 def watched(what: str, *, total: int) -> Iterator[Any]:
     """Show a bar that follows a Board; yields the Board's actor handle for a worker."""
     # Ray adds `remote` to methods where no type checker sees it.
-    board: Any = ray.remote(num_cpus=0)(Board).remote()
+    # Beside the driver: what ends one ends the other.
+    here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    board: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
     stop = threading.Event()
 
     def follow() -> None:

@@ -54,7 +54,8 @@ from ich_ray.storage.checkpoints import (
     encode_tensors,
     load_record,
     load_weights,
-    save_model,
+    save_record,
+    save_weights,
 )
 from ich_ray.storage.corpus import index_table
 from ich_ray.storage.objects import Store
@@ -143,15 +144,16 @@ def train(run: Session, name: str) -> TrainSummary:
         if record is not None:
             # Another run has finished it while this one waited.
             return _summary(record, up_to_date=True)
-        _run_group(run, name, model)
+        record = _run_group(run, name, model)
+        # From now on the stage is done, unless another run has taken it over.
         lease.check()
-    record = load_record(run.store, model.url)
-    assert record is not None, model.url
+        save_record(run.store, model.url, record)
     _note(model, record)
     return _summary(record, up_to_date=False)
 
 
-def _run_group(run: Session, name: str, model: ModelLineage) -> None:
+def _run_group(run: Session, name: str, model: ModelLineage) -> dict[str, Any]:
+    """Train by a group of workers; return the record of the model, whose weights are written."""
     config = run.settings.models[name]
     each = worker_of(config)
     with (
@@ -177,7 +179,7 @@ def _run_group(run: Session, name: str, model: ModelLineage) -> None:
             ),
         )
         reported = _fit(job)
-        record = load_record(run.store, model.url)
+        record: dict[str, Any] | None = ray.get(board.result.remote())
         done = config.steps if record is not None else reported["step"]
         meter.finished(done - reported.get("first_step", 0), more=False)
         if record is None:
@@ -185,6 +187,7 @@ def _run_group(run: Session, name: str, model: ModelLineage) -> None:
                 f"model {name}: {reported['over_budget']}; its checkpoint of step "
                 f"{reported['step']} is kept: raise the limit, and the same command goes on there"
             )
+        return record
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -348,7 +351,7 @@ def _train(job: _Job) -> None:
             if stop:
                 return
     if rank == 0:
-        _finish(job, network, curve)
+        ray.get(job.board.finish.remote(_finished(job, network, curve)))
     torch.distributed.barrier()
 
 
@@ -396,9 +399,10 @@ def _read(path: Path) -> dict[str, Tensor]:
     return to_tensors(decode_tensors(path.read_bytes(), name=path.name))
 
 
-def _finish(job: _Job, network: nn.Module, curve: list[list[float]]) -> None:
-    """Write the model; from now on the stage is done."""
-    record = {
+def _finished(job: _Job, network: nn.Module, curve: list[list[float]]) -> dict[str, Any]:
+    """Write the weights; return the record, which the driver writes if the output is still its."""
+    return {
+        "model": save_weights(job.store, job.model.url, to_arrays(network.state_dict())),
         "name": job.name,
         "network": job.config.network,
         "in_channels": job.channels,
@@ -411,7 +415,6 @@ def _finish(job: _Job, network: nn.Module, curve: list[list[float]]) -> None:
         "code_revision": job.revision,
         "stage": "train",
     }
-    save_model(job.store, job.model.url, to_arrays(network.state_dict()), record)
 
 
 def _count(run: Session, name: str, labelled: tuple[Selection, ...]) -> tuple[int, int]:

@@ -16,7 +16,6 @@ from ich_ray.errors import ConfigError
 from ich_ray.storage.objects import Store
 from ich_ray.storage.urls import join
 
-WEIGHTS = "weights.safetensors"
 RECORD = "model.json"
 
 
@@ -41,20 +40,28 @@ def decode_tensors(data: bytes, *, name: str) -> dict[str, np.ndarray]:
         ) from None
 
 
-def save_model(
-    store: Store, url: str, tensors: Mapping[str, np.ndarray], record: Mapping[str, Any]
-) -> str:
-    """Write a trained model: its weights, then its record, which makes it count.
+def save_weights(store: Store, url: str, tensors: Mapping[str, np.ndarray]) -> str:
+    """Write the weights of a trained model, which counts once its record is written.
 
     Returns:
-        The model's identity: the hash of its weights' content, kept as `model` in the record.
+        The model's identity, `model` in its record: the hash of the weights' content, which names
+        their file too, so that no two writers are in each other's way.
     """
     data = encode_tensors(tensors)
     identity = hashlib.sha256(data).hexdigest()[:16]
-    store.write_bytes(join(url, WEIGHTS), data)
-    text = json.dumps({**record, "model": identity}, sort_keys=True, indent=1)
-    store.write_bytes(join(url, RECORD), text.encode())
+    store.write_bytes(weights_url(url, identity), data)
     return identity
+
+
+def save_record(store: Store, url: str, record: Mapping[str, Any]) -> None:
+    """Write the record of a trained model, which makes it count; `model` names its weights."""
+    text = json.dumps(dict(record), sort_keys=True, indent=1)
+    store.write_bytes(join(url, RECORD), text.encode())
+
+
+def weights_url(url: str, identity: str) -> str:
+    """Return where a model's weights lie."""
+    return join(url, f"weights-{identity}.safetensors")
 
 
 def load_record(store: Store, url: str) -> dict[str, Any] | None:
@@ -72,10 +79,11 @@ def load_weights(store: Store, url: str, record: Mapping[str, Any]) -> dict[str,
     Raises:
         ConfigError: The file is no safetensors file, or not the one of the record.
     """
-    data = store.read_bytes(join(url, WEIGHTS))
+    place = weights_url(url, record["model"])
+    data = store.read_bytes(place)
     if hashlib.sha256(data).hexdigest()[:16] != record["model"]:
         raise ConfigError(
-            f"{join(url, WEIGHTS)} is not the file that its {RECORD} describes; "
+            f"{place} is not the file that its {RECORD} describes; "
             "remove the model's folder and train it again"
         )
-    return decode_tensors(data, name=join(url, WEIGHTS))
+    return decode_tensors(data, name=place)

@@ -69,12 +69,19 @@ def recording_board() -> Any:
     class RecordingBoard:
         def __init__(self) -> None:
             self.steps: list[int] = []
+            self.found: dict[str, Any] | None = None
 
         def put(self, step: int, loss: float) -> None:
             self.steps.append(step)
 
         def seen(self) -> list[int]:
             return self.steps
+
+        def finish(self, found: dict[str, Any]) -> None:
+            self.found = found
+
+        def result(self) -> dict[str, Any] | None:
+            return self.found
 
     return ray.remote(num_cpus=0)(RecordingBoard).remote()
 
@@ -115,6 +122,21 @@ def test_a_killed_training_worker_costs_the_steps_since_its_checkpoint_and_nothi
     assert json.dumps(record["curve"]) == json.dumps(undisturbed["curve"])
     counted = {"section": "teacher", "what": "train_workers"}
     wait_until(lambda: total(metrics.RETRIES.prometheus, **counted) >= 1)
+
+
+def test_a_driver_that_died_before_the_record_costs_the_steps_since_the_checkpoint(
+    finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished / "store", tmp_path / "store")
+    with opened(tmp_path) as run:
+        url = trained_model(run, "teacher").url
+        before = Path(url, "model.json").read_bytes()
+        Path(url, "model.json").unlink()
+        assert not train(run, "teacher").up_to_date
+        assert (
+            json.loads(Path(url, "model.json").read_bytes())["model"] == json.loads(before)["model"]
+        )
+        assert train(run, "teacher").up_to_date
 
 
 def test_a_killed_actor_of_the_pool_changes_no_pseudo_label(finished: Path, tmp_path: Path) -> None:

@@ -112,12 +112,12 @@ def test_a_pickled_checkpoint_is_refused_and_not_run(hosts: Bench, tmp_path: Pat
     plant = (
         "import hashlib, json, s3fs, sys\n"
         "client = s3fs.S3FileSystem(endpoint_url=sys.argv[1])\n"
-        "(found,) = [k for k in client.find(sys.argv[2]) if k.endswith('weights.safetensors')]\n"
-        "client.put(sys.argv[3], found)\n"
-        "record = found.replace('weights.safetensors', 'model.json')\n"
+        "(record,) = [k for k in client.find(sys.argv[2]) if k.endswith('model.json')]\n"
         "content = json.loads(client.cat(record))\n"
         "payload = open(sys.argv[3], 'rb').read()\n"
         "content['model'] = hashlib.sha256(payload).hexdigest()[:16]\n"
+        "weights = f\"weights-{content['model']}.safetensors\"\n"
+        "client.put(sys.argv[3], record.replace('model.json', weights))\n"
         "client.pipe(record, json.dumps(content).encode())"
     )
     cluster = hosts.cluster

@@ -192,7 +192,7 @@ def test_an_object_store_gives_the_same_rows_as_a_folder(finished: Path, s3_stor
             ingest(run.settings, name, pseudonyms=run.pseudonyms, ensure_ray=run.ensure_ray)
         with pytest.raises(ConfigError, match=r"teacher has not been trained.*ich-ray train"):
             trained_model(run, "teacher")
-        for name in ("weights.safetensors", "model.json"):
+        for name in (f"weights-{model.identity}.safetensors", "model.json"):
             url = f"{model_lineage(run, 'teacher').url}/{name}"
             run.store.write_bytes(url, Path(model.url, name).read_bytes())
         predict(run, prediction_task(run, trained_model(run, "teacher"), select(run, ["b"])[0]))

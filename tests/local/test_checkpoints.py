@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from ich_ray.errors import ConfigError
 from ich_ray.storage.checkpoints import (
-    WEIGHTS,
     decode_tensors,
     encode_tensors,
     load_record,
     load_weights,
-    save_model,
+    save_record,
+    save_weights,
+    weights_url,
 )
 from ich_ray.storage.objects import Store
-from ich_ray.storage.urls import join
 
 few = settings(max_examples=30)
 
@@ -75,16 +75,18 @@ def test_equal_tensors_are_equal_bytes_in_any_order() -> None:
 def test_a_model_is_found_with_its_record(store: Store) -> None:
     url = store.url("models", "teacher")
     assert load_record(store, url) is None
-    identity = save_model(store, url, tensors(), RECORD)
+    identity = save_weights(store, url, tensors())
+    assert load_record(store, url) is None
+    save_record(store, url, {**RECORD, "model": identity})
     record = load_record(store, url)
     assert record == {**RECORD, "model": identity}
     assert_same(load_weights(store, url, record), tensors())
 
 
 def test_a_model_s_identity_is_that_of_its_weights(store: Store) -> None:
-    one = save_model(store, store.url("one"), tensors(), RECORD)
-    assert save_model(store, store.url("two"), tensors(), {"name": "other"}) == one
-    assert save_model(store, store.url("three"), tensors(1), RECORD) != one
+    one = save_weights(store, store.url("one"), tensors())
+    assert save_weights(store, store.url("two"), tensors()) == one
+    assert save_weights(store, store.url("three"), tensors(1)) != one
 
 
 def test_a_pickle_is_refused_and_not_opened(store: Store) -> None:
@@ -110,15 +112,14 @@ def test_truncated_weights_are_refused() -> None:
 
 def test_swapped_weights_are_refused(store: Store) -> None:
     url = store.url("teacher")
-    save_model(store, url, tensors(), RECORD)
-    record = load_record(store, url)
-    assert record is not None
-    store.write_bytes(join(url, WEIGHTS), encode_tensors(tensors(1)))
+    record = {**RECORD, "model": save_weights(store, url, tensors())}
+    store.write_bytes(weights_url(url, record["model"]), encode_tensors(tensors(1)))
     with pytest.raises(ConfigError, match=r"is not the file that its model\.json describes"):
         load_weights(store, url, record)
 
 
-def test_a_run_that_stopped_before_the_record_leaves_no_model(store: Store) -> None:
+def test_of_two_runs_that_write_one_model_neither_spoils_the_other_s_weights(store: Store) -> None:
     url = store.url("teacher")
-    store.write_bytes(join(url, WEIGHTS), encode_tensors(tensors()))
-    assert load_record(store, url) is None
+    first, second = (save_weights(store, url, tensors(seed)) for seed in (0, 1))
+    for seed, identity in enumerate((first, second)):
+        assert_same(load_weights(store, url, {**RECORD, "model": identity}), tensors(seed))
