@@ -29,6 +29,11 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--only", action="append", metavar="NAME", help="this section only")
     found.add_argument("--again", action="store_true", help="also if the cluster has done it")
     found.add_argument("--detach", action="store_true", help="return once it is submitted")
+    found.add_argument(
+        "--stop-job",
+        action="store_true",
+        help="end the job, without a question, when this command is told to stop",
+    )
     found.add_argument("--dry-run", action="store_true", help="say what would be submitted")
     found.add_argument("--json", action="store_true", help="print the outcome as JSON")
     return found
@@ -48,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         outcome: Outcome = submit(
             request,
             options.address,
-            Terminal(_write, _tell, _asks_to_cancel),
+            Terminal(_write, _tell, (lambda _: True) if options.stop_job else _asks_to_cancel),
             detach=options.detach,
         )
         report(options, resolved_summary(outcome), outcome.line())

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -51,6 +52,12 @@ def answered(address: str) -> Iterator[None]:
             f"cannot reach a job API at {address}; check the address (http://HOST:8265), that the "
             "cluster runs, and the tunnel to it if there is one"
         ) from error
+    except RuntimeError as error:
+        # What Ray's client makes of any answer that is no success.
+        raise SurroundingsError(
+            f"the job API at {address} answers, and fails ({_first_line(error)}); look at the "
+            "cluster's head, then run the same command again"
+        ) from error
 
 
 def connect(address: str) -> JobClient:
@@ -75,10 +82,15 @@ def connect(address: str) -> JobClient:
     before = {name: os.environ.pop(name) for name in _OVERRIDES if name in os.environ}
     try:
         with answered(address):
-            client = JobClient(address)
+            try:
+                client = JobClient(address)
+            except RuntimeError as error:
+                if _status(error) >= 500:
+                    raise
+                raise ValueError(str(error)) from error
             there = str(client._do_request("GET", "/api/version").json().get("ray_version"))
             python = _python_of(client)
-    except (RuntimeError, ValueError) as error:
+    except ValueError as error:
         raise ConfigError(
             f"what answers at {address} is no Ray job API ({_first_line(error)}); give the "
             "dashboard's address, http://HOST:8265"
@@ -135,8 +147,9 @@ def follow(
                 details = _details(client, address, submission)
                 written = log.written
                 if JobStatus(details.status).is_terminal():
-                    # What came between the last line and the end.
-                    write(client.get_job_logs(submission)[written:])
+                    # What came between the last line and the end; gone if its node is.
+                    with contextlib.suppress(RuntimeError):
+                        write(client.get_job_logs(submission)[written:])
                     return details
             silent_since = None
         except ClusterLostError:
@@ -193,7 +206,7 @@ def _details(client: JobClient, address: str, submission: str) -> JobDetails:
     try:
         return client.get_job_info(submission)
     except RuntimeError as error:
-        if "404" in str(error) or "does not exist" in str(error):
+        if _status(error) == requests.codes.not_found:
             raise ClusterLostError(
                 f"the cluster at {address} knows no job {submission} any more: its head was "
                 "started anew; run the same command again, it goes on from what was committed"
@@ -203,6 +216,12 @@ def _details(client: JobClient, address: str, submission: str) -> JobDetails:
 
 class ClusterLostError(SurroundingsError):
     """The head was started anew, and has lost its jobs."""
+
+
+def _status(error: RuntimeError) -> int:
+    """Return the HTTP status of which Ray's client tells, 0 if of none."""
+    found = re.match(r"Request failed with status code (\d+)", str(error))
+    return int(found[1]) if found else 0
 
 
 def _first_line(error: BaseException) -> str:

@@ -139,9 +139,13 @@ def submit(request: Request, address: str, terminal: Terminal, *, detach: bool) 
             return Outcome(found.submission, "submitted", 0)
         try:
             details = follow(client, address, found.submission, terminal.write)
+            outcome = _outcome(found.submission, details)
         except KeyboardInterrupt:
             return _interrupted(client, address, found.submission, terminal.cancels)
-        outcome = _outcome(found.submission, details)
+        except SurroundingsError as error:
+            if attempt == attempts:
+                raise
+            outcome = Outcome(found.submission, "lost", error.exit_code, str(error))
         if outcome.exit_code != SurroundingsError.exit_code or attempt == attempts:
             break
         terminal.tell(f"{outcome.line()}; attempt {attempt + 1} of {attempts} follows")
@@ -160,7 +164,7 @@ def _start(
             return found
         try:
             _send(client, address, request, found.submission)
-        except RuntimeError as error:
+        except _Refused as error:
             if "already been used" in str(error) or "already exists" in str(error):
                 # Another submitter was first: it is found at the next look.
                 continue
@@ -188,15 +192,22 @@ def _send(client: JobClient, address: str, request: Request, submission: str) ->
         }
         if config.dependencies == "lock":
             environment["pip"] = {"packages": lock, "pip_check": False}
-        client.submit_job(
-            entrypoint=request.entrypoint,
-            submission_id=submission,
-            runtime_env=environment,
-            metadata={"stage": request.stage, "only": ",".join(request.only)},
-            entrypoint_num_cpus=config.driver_cpus,
-            entrypoint_memory=int(config.driver_memory_gb * 1024**3),
-            entrypoint_resources=dict(config.driver_resources) or None,
-        )
+        try:
+            client.submit_job(
+                entrypoint=request.entrypoint,
+                submission_id=submission,
+                runtime_env=environment,
+                metadata={"stage": request.stage, "only": ",".join(request.only)},
+                entrypoint_num_cpus=config.driver_cpus,
+                entrypoint_memory=int(config.driver_memory_gb * 1024**3),
+                entrypoint_resources=dict(config.driver_resources) or None,
+            )
+        except RuntimeError as error:
+            raise _Refused(str(error)) from error
+
+
+class _Refused(Exception):
+    """The cluster answered, and did not take the job."""
 
 
 def _pack(folder: Path, request: Request) -> list[str]:
@@ -252,5 +263,6 @@ def _places(settings: Settings) -> list[tuple[str, str]]:
     """Return setting -> value of every place that the job's nodes must reach."""
     found = [("store.root", settings.store.root)]
     for name, corpus in settings.corpora.items():
-        found.append((f"corpora.{name}.source", corpus.source))
+        for field in ("source", "labels", "series_overrides"):
+            found.append((f"corpora.{name}.{field}", getattr(corpus, field)))
     return [(where, place) for where, place in found if place]

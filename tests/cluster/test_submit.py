@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from benchmarks.cluster_faults import WHOLE, Bench
-from ich_ray.distributed.job_client import connect
+from ich_ray.distributed.job_client import connect, jobs_of
 from ich_ray.errors import ConfigError, SurroundingsError
 
 
@@ -98,13 +98,17 @@ def test_settings_that_hold_a_secret_are_refused_by_its_name(hosts: Bench) -> No
 
 
 @contextmanager
-def answering(version: str | None) -> Iterator[str]:
+def answering(version: str | None, *, python: str = "3.11.9", jobs: int = 200) -> Iterator[str]:
     """Answer as the job API of a Ray of some version does, or as another server."""
 
     class Answer(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = json.dumps({"version": "4", "ray_version": version, "ray_commit": "0"}).encode()
-            self.send_response(404 if version is None else 200)
+            told = {"version": "4", "ray_version": version, "ray_commit": "0"}
+            body = json.dumps({**told, "data": {"pythonVersion": python}}).encode()
+            if self.path.startswith("/api/jobs"):
+                self.send_response(jobs)
+            else:
+                self.send_response(404 if version is None else 200)
             self.send_header("Content-Type", "application/json")
             self.end_headers()
             self.wfile.write(body)
@@ -126,6 +130,21 @@ def answering(version: str | None) -> Iterator[str]:
 def test_a_cluster_of_another_ray_is_refused_with_both_versions() -> None:
     with answering("2.31.0") as address, pytest.raises(ConfigError, match=r"2\.31\.0.*needs 2\.60"):
         connect(address)
+
+
+def test_a_cluster_of_a_python_that_is_too_old_is_refused() -> None:
+    with (
+        answering("2.60.0", python="3.10.14") as address,
+        pytest.raises(ConfigError, match=r"runs Python 3\.10, and this code needs 3\.11"),
+    ):
+        connect(address)
+
+
+def test_a_job_api_that_fails_is_no_bug_of_ours() -> None:
+    with answering("2.60.0", jobs=500) as address:
+        client = connect(address)
+        with pytest.raises(SurroundingsError, match=r"answers, and fails .*status code 500"):
+            jobs_of(client, address)
 
 
 def test_an_address_where_nothing_answers_is_named() -> None:
