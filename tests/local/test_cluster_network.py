@@ -43,7 +43,7 @@ def role(name: str) -> dict[str, str]:
     return {"ich-ray/role": name}
 
 
-PORTS = (6379, 8265, 10001, 52365)
+PORTS = (6379, 8080, 8265, 10001, 52365)
 OPERATOR = {"app.kubernetes.io/component": "kuberay-operator"}
 
 
@@ -65,3 +65,12 @@ def test_a_submitter_and_the_operator_reach_the_job_api_alone(port: int) -> None
     assert not lets_in(OPERATOR, port, to="head", namespace="another")
     assert not lets_in(role("submitter"), port, to="worker")
     assert not lets_in(role("head"), port, to="submitter")
+
+
+@pytest.mark.parametrize("port", PORTS)
+def test_prometheus_reaches_the_metrics_alone(port: int) -> None:
+    prometheus = {"app.kubernetes.io/name": "prometheus"}
+    for to in ("head", "worker"):
+        assert lets_in(prometheus, port, to=to, namespace="monitoring") == (port == 8080)
+        assert not lets_in(prometheus, port, to=to, namespace="another")
+    assert not lets_in(prometheus, port, to="submitter", namespace="monitoring")
