@@ -50,6 +50,9 @@ TRIES = 8
 """Submissions of one trial, the first included."""
 
 PATIENCE_S = 420.0
+HUNG = 124
+"""Exit code of a submission that did not end: the trial is lost."""
+
 AGAIN_S = 3.0
 """Between a submission that failed and the next."""
 
@@ -139,8 +142,13 @@ class Bench:
                 time.sleep(AGAIN_S)
             process = self.begin(ARGUMENTS[stage], root)
             harm.watch(process)
-            said, _ = process.communicate(timeout=PATIENCE_S)
-            code, submissions = process.returncode, submissions + 1
+            try:
+                said, _ = process.communicate(timeout=PATIENCE_S)
+                code = process.returncode
+            except subprocess.TimeoutExpired:
+                process.kill()
+                said, code = f"no end within {PATIENCE_S:g} s", HUNG
+            submissions += 1
         took_s = time.monotonic() - began
         harm.finish()
         self.cluster = find_cluster(self.folder / "hosts")
@@ -152,7 +160,10 @@ class Bench:
             "to_work_s": round(max(harm.seen - began, 0.0), 1),
         }
         if code == 0:
-            found["digest"] = json.loads(self.inside("digest", root, stage))
+            try:
+                found["digest"] = json.loads(self.inside("digest", root, stage))
+            except RuntimeError as error:
+                found["said"] = str(error)
         else:
             found["said"] = said[-1500:]
         if fault:
