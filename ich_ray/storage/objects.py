@@ -13,7 +13,7 @@ import fsspec
 import pyarrow.fs
 
 from ich_ray.config import StoreConfig
-from ich_ray.errors import ConfigError
+from ich_ray.errors import ConfigError, SurroundingsError
 from ich_ray.storage import archive, local_files
 from ich_ray.storage.outages import answered, bucket_missing
 from ich_ray.storage.urls import absolute, is_local, join, path_of, protocol
@@ -307,9 +307,16 @@ class Store:
         bucket, _, key = path_of(url).partition("/")
         try:
             with answered(url, "look for"):
-                self._fs(url).call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1)
+                found = self._fs(url).call_s3(
+                    "list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1
+                )
         except FileNotFoundError:
             raise bucket_missing(url) from None
+        if any(item["Key"] == key for item in found.get("Contents", ())):
+            raise SurroundingsError(
+                f"{url} was not there a moment ago, and is: the store was away, or another run "
+                "wrote it; run the same command again"
+            )
 
     def _archived(self, url: str, prefix: str) -> Iterator[ListedObject]:
         folder = f"{prefix}/" if prefix else ""
