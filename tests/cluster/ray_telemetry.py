@@ -73,7 +73,8 @@ def session_folder() -> Path:
 
 def worker_lines() -> Iterator[dict[str, Any]]:
     """Yield the JSON lines that workers of this Ray wrote."""
-    for path in (session_folder() / "logs").glob("worker-*.err"):
+    # Beyond 200 files Ray moves those of workers that have ended to logs/old.
+    for path in (session_folder() / "logs").rglob("worker-*.err"):
         for line in path.read_text().splitlines():
             if line.startswith("{"):
                 yield json.loads(line)

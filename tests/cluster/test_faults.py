@@ -177,7 +177,10 @@ def test_a_training_that_is_told_to_stop_says_so_and_lets_go_of_its_model(
     )
     deadline = time.monotonic() + PATIENCE_S
     store = Store(str(root / "store"))
-    while not any(name.startswith("models/") for name in claims(store)):
+    # Claims of the finished run are there, and released.
+    while all(
+        claim.released for name, claim in claims(store).items() if name.startswith("models/")
+    ):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.2)

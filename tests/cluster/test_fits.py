@@ -179,7 +179,9 @@ def test_what_a_cluster_says_of_itself_counts_and_a_part_too_large_for_it_is_ref
 
 
 JOINING = """
-import json, threading, time
+import json, time
+import ray
+from concurrent.futures import ThreadPoolExecutor
 from ray.cluster_utils import Cluster
 from ich_ray.capacity import Need, Process
 from ich_ray.config import ClusterConfig
@@ -192,15 +194,21 @@ cluster = Cluster(
     connect=True,
     head_node_args={"num_cpus": 0, "object_store_memory": 80_000_000, "include_dashboard": False},
 )
-threading.Timer(3, lambda: cluster.add_node(wait=False, **small)).start()
 need = Need(what="a task", each=Process(), pool=False)
-check_fits(ClusterConfig(address="auto", join_s=60.0), need)
+patient = ClusterConfig(address="auto", join_s=60.0)
+with ThreadPoolExecutor(1) as pool:
+    waits = pool.submit(check_fits, patient, need)
+    time.sleep(3)
+    assert not waits.done()
+    cluster.add_node(**small)
+    waits.result()
 began = time.monotonic()
 try:
     two = Need(what="n", each=Process(), processes=2)
     check_fits(ClusterConfig(address="auto", join_s=2.0), two)
 except ConfigError as refusal:
     print(json.dumps([str(refusal), time.monotonic() - began]))
+ray.shutdown()
 cluster.shutdown()
 """
 
@@ -216,7 +224,9 @@ def test_what_does_not_fit_waits_for_nodes_that_join_and_is_refused_in_the_end()
     )
     assert done.returncode == 0, done.stderr
     said, seconds = json.loads(done.stdout.splitlines()[-1])
-    assert said.startswith("n=2 needs 2 x (1 CPU), each on one node; the cluster has 1 CPUs")
+    assert said.startswith(
+        "n=2 needs 2 x (1 CPU + 0.0 GB), each on one node; the cluster has 1 CPUs"
+    )
     assert seconds >= 2
     # Both waited, and say for what.
     assert done.stderr.count("s for nodes to join") == 2
