@@ -153,7 +153,14 @@ def guarded(work: Callable[[], int]) -> int:
     """Turn what a user can act on into one line and its exit code; bugs keep their traceback."""
     logs.configure(LogConfig())
     # Else a job that is told to stop ends at once, its cluster and its leases left behind.
-    before = signal.signal(signal.SIGTERM, _terminate) if _in_main_thread() else None
+    told: list[int] = []
+
+    def terminate(number: int, _: FrameType | None) -> None:
+        # Noted here: Ray Train raises an interrupt of its own in the place of this one.
+        told.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, terminate) if _in_main_thread() else None
     if before is not None and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # A shell has its background commands ignore it, and a lease that is lost interrupts by it.
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -164,7 +171,7 @@ def guarded(work: Callable[[], int]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("ich-ray: interrupted; the same command goes on where this one stopped\n")
-        return 130
+        return 128 + (signal.SIGTERM if told else signal.SIGINT)
     except SystemExit as end:
         # Ray has put its own answer to SIGTERM in the place of ours.
         if end.code != signal.SIGTERM:
@@ -173,10 +180,6 @@ def guarded(work: Callable[[], int]) -> int:
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
-
-
-def _terminate(number: int, _: FrameType | None) -> None:
-    raise KeyboardInterrupt(number)
 
 
 def _in_main_thread() -> bool:

@@ -6,8 +6,10 @@ Ray is imported where it is first used: a run that finds nothing to do pays for 
 import contextlib
 import logging
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -364,6 +366,7 @@ def _start(config: ClusterConfig) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     own = config.address == "local"
+    told_to_stop = signal.getsignal(signal.SIGTERM)
     here: dict[str, Any] = {
         "num_cpus": config.num_cpus,
         "object_store_memory": config.object_store_mb * 1024**2,
@@ -400,6 +403,9 @@ def _start(config: ClusterConfig) -> None:
         raise SurroundingsError(
             f"{what} ({_first_line(error)}); {do}, then run the same command again"
         ) from error
+    if callable(told_to_stop) and threading.current_thread() is threading.main_thread():
+        # Ray's own answer sets an alarm that aborts the process 3 s later, whatever it lets go of.
+        signal.signal(signal.SIGTERM, told_to_stop)
 
 
 def _first_line(error: Exception) -> str:
