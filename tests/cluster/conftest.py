@@ -13,6 +13,7 @@ from ich_ray.distributed.local_hosts import refusal
 from ich_ray.distributed.local_store import S3Address, local_s3, server_binary
 from ich_ray.storage.objects import Store
 from tests.cluster.hosts import prepared_hosts
+from tests.cluster.ray_telemetry import TOLD_EVERY_S
 from tests.cluster.tiny_experiment import run_all
 
 
@@ -34,6 +35,7 @@ def ray_cluster(s3_address: S3Address | None) -> Iterator[None]:
     """One Ray for all tests: it takes seconds to start. Its workers inherit the keys."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ["RAY_metrics_report_interval_ms"] = str(1000 * TOLD_EVERY_S)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ray.init(

@@ -18,8 +18,10 @@ from ich_ray.distributed.work import piece_of
 
 _SAMPLE = re.compile(r"^(\w+)\{(.*)\} (\S+)$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
-TOLD_EVERY_S = 10
-"""Processes tell their numbers this often (RAY_metrics_report_interval_ms)."""
+TOLD_EVERY_S = 2
+"""Processes of the tests' Ray tell their numbers this often (RAY_metrics_report_interval_ms)."""
+
+PATIENCE_S = 60.0
 
 
 class Sample:
@@ -60,7 +62,7 @@ def total(name: str, **labels: str) -> float:
 
 def wait_until(true: Callable[[], bool]) -> None:
     """Wait until the processes have told their numbers."""
-    last = time.monotonic() + 6 * TOLD_EVERY_S
+    last = time.monotonic() + PATIENCE_S
     while not true():
         assert time.monotonic() < last, "the metrics did not come"
         time.sleep(0.5)

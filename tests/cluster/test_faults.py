@@ -1,5 +1,6 @@
 import contextlib
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -95,9 +96,11 @@ def test_a_killed_training_worker_costs_the_steps_since_its_checkpoint_and_nothi
     def watched(what: str, *, total: int) -> Iterator[Any]:
         yield board
 
-    def has_checkpoint(_: psutil.Process) -> bool:
+    def is_past_a_checkpoint(_: psutil.Process) -> bool:
         snapshots = root.glob("store/checkpoints/teacher/*/checkpoint_manager_snapshot.json")
-        return any("checkpoint_2" in path.read_text() for path in snapshots)
+        saved = [re.findall(r'"step":(\d+)', path.read_text()) for path in snapshots]
+        kept = max((int(step) for steps in saved for step in steps), default=12)
+        return max(ray.get(board.seen.remote()), default=0) > kept
 
     monkeypatch.setattr(stage, "watched", watched)
     root = tmp_path / "disturbed"
@@ -109,7 +112,7 @@ def test_a_killed_training_worker_costs_the_steps_since_its_checkpoint_and_nothi
     # How often it is saved does not decide what a model learns.
     with (
         opened(root, "models.teacher.checkpoint_every=3") as run,
-        killed_once("ray::RayTrainWorker", when=has_checkpoint) as killed,
+        killed_once("ray::RayTrainWorker", when=is_past_a_checkpoint) as killed,
     ):
         summary = train(run, "teacher")
         record = trained_model(run, "teacher").record
