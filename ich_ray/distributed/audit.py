@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from ich_ray.distributed import leaks, records
-from ich_ray.distributed.report_facts import ledger_counts
 from ich_ray.distributed.session import Session, code_revision, fingerprint
 from ich_ray.distributed.slice_facts import Gathered, compute_facts, gather
 from ich_ray.distributed.thumbnails import ChosenExam, thumbnails
@@ -25,6 +24,7 @@ from ich_ray.reporting.audit_page import to_html
 from ich_ray.reporting.thumbnails import Thumbnail
 from ich_ray.sharing import between, within
 from ich_ray.storage.corpus import Corpus, ledger_url, open_corpus
+from ich_ray.storage.ledger import outcome_counts
 from ich_ray.storage.slice_facts import VERSION, missing_facts
 from ich_ray.storage.tables import open_table
 from ich_ray.storage.urls import absolute, join
@@ -177,7 +177,7 @@ def _corpus(run: Session, item: Gathered) -> AuditedCorpus:
         labelled_slices=item.labelled,
         positive_slices=item.positive,
         masked_slices=item.masked,
-        ledger=ledger_counts(run, item.corpus.name) if committed else {},
+        ledger=outcome_counts(run.store, item.corpus.name) if committed else {},
     )
 
 

@@ -25,7 +25,7 @@ from ich_ray.distributed.lineage import (
     finished_pseudo_labels,
     trained_model,
 )
-from ich_ray.distributed.report_facts import corpora, ledger_counts
+from ich_ray.distributed.report_facts import corpora
 from ich_ray.distributed.report_gallery import gallery
 from ich_ray.distributed.session import Session, code_revision, fingerprint, select
 from ich_ray.distributed.statistics import THRESHOLD
@@ -39,6 +39,7 @@ from ich_ray.reporting.contents import (
 )
 from ich_ray.reporting.report import write_report
 from ich_ray.settings import for_record
+from ich_ray.storage.ledger import outcome_counts
 from ich_ray.storage.tables import read_rows
 from ich_ray.storage.urls import join
 
@@ -138,7 +139,7 @@ def _report(run: Session, found: Evaluation, identity: str) -> Report:
         pseudo_labels=_pseudo_labels(run),
         gallery=tuple(gallery(run, found)),
         corpora=tuple(corpora(run)),
-        ledger={name: ledger_counts(run, name) for name in run.settings.corpora},
+        ledger={name: outcome_counts(run.store, name) for name in run.settings.corpora},
         training={
             name: [(int(step), float(loss)) for step, loss in model.record["curve"]]
             for name, model in records.items()

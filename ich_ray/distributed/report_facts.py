@@ -1,12 +1,9 @@
-"""What the report says of its data: the part each corpus played, and what became of its objects."""
-
-from collections import Counter
+"""What the report says of its data: the part that each corpus played."""
 
 from ich_ray.distributed.evaluate import evaluate_config
 from ich_ray.distributed.session import Selection, Session, select
 from ich_ray.reporting.contents import CorpusFacts
-from ich_ray.storage.corpus import index_table, ledger_url
-from ich_ray.storage.tables import open_table, read_rows
+from ich_ray.storage.corpus import index_table
 
 
 def corpora(run: Session) -> list[CorpusFacts]:
@@ -47,14 +44,3 @@ def _facts(run: Session, selection: Selection, name: str, role: str) -> CorpusFa
         kind=selection.corpus.kind,
         version=selection.corpus.version,
     )
-
-
-def ledger_counts(run: Session, name: str) -> dict[str, int]:
-    """Count the input objects of a corpus by what became of them."""
-    table = open_table(run.store, ledger_url(run.store, name))
-    assert table is not None, name
-    counts: Counter[str] = Counter()
-    for row in read_rows(run.store, table, ["role", "outcome", "reason"]).to_pylist():
-        what = f"{row['outcome']} {row['role'] or 'object'}"
-        counts[f"{what} ({row['reason']})" if row["reason"] else what] += 1
-    return dict(sorted(counts.items()))

@@ -130,6 +130,20 @@ def open_ledger(store: Store, name: str) -> Ledger:
     return Ledger(store, open_table(store, ledger_url(store, name)))
 
 
+def outcome_counts(store: Store, name: str) -> dict[str, int]:
+    """Count the input objects of a corpus by what became of them."""
+    table = open_table(store, ledger_url(store, name))
+    assert table is not None, name
+    keys = ["role", "outcome", "reason"]
+    counted: dict[str, int] = {}
+    rows = read_rows(store, table, keys).group_by(keys).aggregate([([], "count_all")])
+    for row in rows.to_pylist():
+        what = f"{row['outcome']} {row['role'] or 'object'}"
+        named = f"{what} ({row['reason']})" if row["reason"] else what
+        counted[named] = counted.get(named, 0) + row["count_all"]
+    return dict(sorted(counted.items()))
+
+
 def to_table(entries: Iterable[Entry]) -> pa.Table:
     """Return entries as rows, by source."""
     ordered = sorted(entries, key=lambda entry: entry.source)

@@ -35,7 +35,7 @@ def ray_cluster(s3_address: S3Address | None) -> Iterator[None]:
     """One Ray for all tests: it takes seconds to start. Its workers inherit the keys."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ["RAY_metrics_report_interval_ms"] = str(1000 * TOLD_EVERY_S)
+    os.environ["RAY_metrics_report_interval_ms"] = str(1000 * TOLD_EVERY_S)  # noqa: SIM112
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ray.init(

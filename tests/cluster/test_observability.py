@@ -18,9 +18,9 @@ from ich_ray.storage.objects import Store
 from ich_ray.storage.tables import open_table, read_rows
 from jobs.cli import main
 from tests.cluster.ray_telemetry import (
+    Teller,
     die_once,
     samples,
-    tell_every_metric,
     total,
     wait_until,
 )
@@ -164,7 +164,8 @@ def test_a_task_whose_worker_died_is_counted_as_a_retry(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def told(ray_cluster: None) -> dict[str, set[str]]:
     """Every name of the endpoint with its labels, once each metric of the table was recorded."""
-    ray.get(ray.remote(num_cpus=0)(tell_every_metric).remote(Origin(stage="all", section="all")))
+    teller = ray.remote(num_cpus=0)(Teller).remote()
+    ray.get(teller.tell_every_metric.remote(Origin(stage="all", section="all")))
     last = metrics.TABLE[-1].prometheus
     wait_until(lambda: total(last, stage="all") == 1)
     found: dict[str, set[str]] = {}
