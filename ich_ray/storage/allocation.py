@@ -1,6 +1,7 @@
 """How a process that handles one slice after the other keeps its memory."""
 
 import ctypes
+import gc
 from functools import cache
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -22,3 +23,14 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES) and mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES))
+
+
+@cache
+def spare_what_is_imported() -> None:
+    """Take what this process holds by now out of the sight of the garbage collector; once.
+
+    Modules of Ray, pydicom and numpy are half a million objects that stay to the end, and each full
+    collection would look through all of them.
+    """
+    gc.collect()
+    gc.freeze()

@@ -18,7 +18,7 @@ from ich_ray.exam import Slice
 from ich_ray.identity import Pseudonyms
 from ich_ray.ingest_plan import Entry, Planned, Truth, missing_slice
 from ich_ray.storage import corpus, dicom, slice_rows
-from ich_ray.storage.allocation import keep_freed_memory
+from ich_ray.storage.allocation import keep_freed_memory, spare_what_is_imported
 from ich_ray.storage.corpora.layout import Layout, with_truth
 from ich_ray.storage.fetching import depth_of, fetch
 from ich_ray.storage.kept_rows import kept_groups, with_kept
@@ -134,6 +134,7 @@ class PartWriter:
             objects: URL, size and `source` of each.
         """
         dicom.READER.set(self.reader)
+        spare_what_is_imported()
         most = min(dicom.HEADER_BYTES, max((size for _, size, _ in objects), default=0))
         depth = depth_of([url for url, _, _ in objects], most)
         for item, start in read_ahead(self._start_of, objects, depth=depth):
@@ -156,6 +157,7 @@ class PartWriter:
         The part's file comes first and the record of it last: a record names a whole file.
         """
         keep_freed_memory()
+        spare_what_is_imported()
         record_url = finished_url(self.store, self.corpus, name)
         finished = read_finished(self.store, self.corpus, name)
         # A part with rejected objects is read again: what refused them may have been repaired.
