@@ -5,7 +5,7 @@ OUT ?= out
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo demo-real test test-unit test-local test-cluster test-others test-real test-gpu test-hosts check format \
+.PHONY: setup demo demo-real test test-unit test-local test-cluster test-real test-gpu test-hosts check format \
 	image-check bench-phantom bench-codecs bench-ingest bench-speed bench-hostile bench-mutated \
 	bench-kills bench-planning bench-cluster bench-scaling bench-faults cluster-up cluster-down clean
 
@@ -45,12 +45,8 @@ endif
 	  corpora.rsna_slices.labels=$(ICH_RAY_REAL_DATA)/rsna/stage_2_train.csv \
 	  corpora.rsna_exam.source=$(ICH_RAY_REAL_DATA)/rsna/stage_2_test
 
-# What needs a Ray waits for processes half of the time: the other tests run beside it.
 test: $(READY)
-	$(MAKE) --jobs=2 test-cluster test-others
-
-test-others: $(READY)
-	$(BIN)/pytest tests/unit tests/local tests/real tests/gpu ich_ray
+	$(BIN)/pytest tests ich_ray
 
 test-unit: $(READY)
 	$(BIN)/pytest tests/unit ich_ray

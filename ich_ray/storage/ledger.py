@@ -3,6 +3,7 @@
 The ledger is read as columns, and few of its rows become objects: a corpus has a million.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -135,12 +136,11 @@ def outcome_counts(store: Store, name: str) -> dict[str, int]:
     table = open_table(store, ledger_url(store, name))
     assert table is not None, name
     keys = ["role", "outcome", "reason"]
-    counted: dict[str, int] = {}
+    counted: Counter[str] = Counter()
     rows = read_rows(store, table, keys).group_by(keys).aggregate([([], "count_all")])
     for row in rows.to_pylist():
         what = f"{row['outcome']} {row['role'] or 'object'}"
-        named = f"{what} ({row['reason']})" if row["reason"] else what
-        counted[named] = counted.get(named, 0) + row["count_all"]
+        counted[f"{what} ({row['reason']})" if row["reason"] else what] += row["count_all"]
     return dict(sorted(counted.items()))
 
 
