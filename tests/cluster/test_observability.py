@@ -166,12 +166,19 @@ def told(ray_cluster: None) -> dict[str, set[str]]:
     """Every name of the endpoint with its labels, once each metric of the table was recorded."""
     teller = ray.remote(num_cpus=0)(Teller).remote()
     ray.get(teller.tell_every_metric.remote(Origin(stage="all", section="all")))
-    last = metrics.TABLE[-1].prometheus
-    wait_until(lambda: total(last, stage="all") == 1)
     found: dict[str, set[str]] = {}
-    for sample in samples():
-        if sample.name not in found or sample.labels.get("stage") == "all":
-            found[sample.name] = set(sample.labels)
+    awaited = {m.prometheus + ("_bucket" if m.kind == "histogram" else "") for m in metrics.TABLE}
+
+    # Over several looks: Ray forgets a gauge that was not told anew within two reports.
+    def all_were_told() -> bool:
+        for sample in samples():
+            if sample.labels.get("stage") == "all":
+                awaited.discard(sample.name)
+                found[sample.name] = set(sample.labels)
+            found.setdefault(sample.name, set(sample.labels))
+        return not awaited
+
+    wait_until(all_were_told)
     return found
 
 
