@@ -5,7 +5,8 @@ OUT ?= out
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo demo-real test test-unit test-local test-cluster test-real test-gpu test-hosts check format \
+.PHONY: setup demo demo-real test test-unit test-local test-cluster test-real test-gpu test-faults \
+	test-hosts check format \
 	image-check bench-phantom bench-codecs bench-ingest bench-speed bench-hostile bench-mutated \
 	bench-kills bench-planning bench-cluster bench-scaling bench-faults cluster-up cluster-down clean
 
@@ -45,8 +46,13 @@ endif
 	  corpora.rsna_slices.labels=$(ICH_RAY_REAL_DATA)/rsna/stage_2_train.csv \
 	  corpora.rsna_exam.source=$(ICH_RAY_REAL_DATA)/rsna/stage_2_test
 
+# All tests but those of faults: a quarter of an hour.
 test: $(READY)
-	$(BIN)/pytest tests ich_ray
+	$(BIN)/pytest tests ich_ray --ignore=tests/cluster/faults
+
+# Stages that are killed, stopped by the budget, or meet each other: most of it is starting again.
+test-faults: $(READY)
+	$(BIN)/pytest tests/cluster/faults
 
 test-unit: $(READY)
 	$(BIN)/pytest tests/unit ich_ray

@@ -1,5 +1,6 @@
 import logging
 import os
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from ich_ray.distributed.local_store import S3Address, local_s3, server_binary
 from ich_ray.storage.objects import Store
 from tests.cluster.hosts import prepared_hosts
 from tests.cluster.ray_telemetry import TOLD_EVERY_S
-from tests.cluster.tiny_experiment import run_all
+from tests.cluster.tiny_experiment import run_all, settings_text
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +67,15 @@ def finished(ray_cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Pat
     root = tmp_path_factory.mktemp("finished")
     run_all(root)
     return root
+
+
+@pytest.fixture
+def root(finished: Path, tmp_path: Path) -> Path:
+    """A finished experiment of the test's own, with its settings file."""
+    for folder in ("store", "dicom"):
+        shutil.copytree(finished / folder, tmp_path / folder)
+    (tmp_path / "settings.toml").write_text(settings_text(tmp_path))
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

@@ -15,21 +15,12 @@ from ich_ray.storage.objects import Store
 from ich_ray.storage.tables import open_table, read_rows
 from jobs.cli import STAGES, VIEWS, main
 from jobs.stage import arguments_of, settings_of
-from tests.cluster.tiny_experiment import files_under, settings_text
+from tests.cluster.tiny_experiment import files_under
 
 REPOSITORY = Path(__file__).parents[2]
 SETTINGS_FILES = sorted(
     path for folder in ("experiments", "cluster") for path in (REPOSITORY / folder).glob("*.toml")
 )
-
-
-@pytest.fixture
-def root(finished: Path, tmp_path: Path) -> Path:
-    """A finished experiment of the test's own, with its settings file."""
-    for folder in ("store", "dicom"):
-        shutil.copytree(finished / folder, tmp_path / folder)
-    (tmp_path / "settings.toml").write_text(settings_text(tmp_path))
-    return tmp_path
 
 
 @pytest.fixture

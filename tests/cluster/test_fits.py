@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.test_cli import refused
-from tests.cluster.tiny_experiment import settings_text
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -21,13 +20,10 @@ ANEW = {
 
 
 @pytest.fixture
-def root(finished: Path, tmp_path: Path) -> Path:
+def root(root: Path) -> Path:
     """A finished experiment of the test's own, but for the predictions."""
-    for folder in ("store", "dicom"):
-        shutil.copytree(finished / folder, tmp_path / folder)
-    shutil.rmtree(tmp_path / "store" / "predictions")
-    (tmp_path / "settings.toml").write_text(settings_text(tmp_path))
-    return tmp_path
+    shutil.rmtree(root / "store" / "predictions")
+    return root
 
 
 POOL = r"each on one node; the cluster has 2 CPUs, 0 GPUs, [\d.]+ GB on 1 node: room for 2; "

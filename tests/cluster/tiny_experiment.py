@@ -120,3 +120,7 @@ def rows_of(run: Session, table: Table | None) -> list[dict[str, Any]]:
 def files_under(folder: Path) -> dict[str, bytes]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def parts_under(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("part-*.parquet")}
