@@ -50,9 +50,10 @@ endif
 test: $(READY)
 	$(BIN)/pytest tests ich_ray --ignore=tests/cluster/faults
 
-# Stages that are killed, stopped by the budget, or meet each other: most of it is starting again.
+# Stages that are killed, stopped by the budget, or meet each other; as root on Linux also on a
+# cluster of hosts that loses parts of itself. Most of it is starting again.
 test-faults: $(READY)
-	$(BIN)/pytest tests/cluster/faults
+	ICH_RAY_HOSTS=1 $(BIN)/pytest tests/cluster/faults
 
 test-unit: $(READY)
 	$(BIN)/pytest tests/unit ich_ray
@@ -60,10 +61,9 @@ test-unit: $(READY)
 test-local test-cluster test-real test-gpu: test-%: $(READY)
 	$(BIN)/pytest tests/$*
 
-# Stages, submitters and attacks on a cluster of hosts; needs root, on Linux.
+# Submitters and attacks on a cluster of hosts; needs root, on Linux.
 test-hosts: $(READY)
-	ICH_RAY_HOSTS=1 $(BIN)/pytest tests/cluster/test_hosts.py tests/cluster/test_submit.py \
-	  tests/cluster/test_host_security.py
+	ICH_RAY_HOSTS=1 $(BIN)/pytest tests/cluster/test_submit.py tests/cluster/test_host_security.py
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -82,7 +82,7 @@ def root(finished: Path, tmp_path: Path) -> Path:
 def hosts(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """A head, two workers, an S3 server and a submitter, each on a host of its own."""
     if os.environ.get("ICH_RAY_HOSTS") != "1":
-        pytest.skip("ten minutes more than the other tests: make test-hosts")
+        pytest.skip("asked for by make test-hosts and make test-faults alone")
     if said := refusal():
         pytest.skip(said)
     if server_binary() is None:
