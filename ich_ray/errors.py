@@ -112,3 +112,11 @@ class InvalidExam(Exception):
         """Keep the code for the ledger and the sentence for a person."""
         super().__init__(message)
         self.reason = reason
+
+
+def first_line(said: object) -> str:
+    """Return the first line of what an error or a text says; of a silent error its class's name."""
+    lines = str(said).strip().splitlines()
+    if lines:
+        return lines[0]
+    return type(said).__name__ if isinstance(said, BaseException) else ""

@@ -16,7 +16,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobSubmissionClient
 
 from ich_ray import requirements
-from ich_ray.errors import ConfigError, SurroundingsError
+from ich_ray.errors import ConfigError, SurroundingsError, first_line
 
 RAY_VERSION = "2.60"
 CONNECT_S, ANSWER_S = 5.0, 60.0
@@ -55,7 +55,7 @@ def answered(address: str) -> Iterator[None]:
     except RuntimeError as error:
         # What Ray's client makes of any answer that is no success.
         raise SurroundingsError(
-            f"the job API at {address} answers, and fails ({_first_line(error)}); look at the "
+            f"the job API at {address} answers, and fails ({first_line(error)}); look at the "
             "cluster's head, then run the same command again"
         ) from error
 
@@ -92,7 +92,7 @@ def connect(address: str) -> JobClient:
             python = _python_of(client)
     except ValueError as error:
         raise ConfigError(
-            f"what answers at {address} is no Ray job API ({_first_line(error)}); give the "
+            f"what answers at {address} is no Ray job API ({first_line(error)}); give the "
             "dashboard's address, http://HOST:8265"
         ) from error
     finally:
@@ -211,7 +211,7 @@ def _details(client: JobClient, address: str, submission: str) -> JobDetails:
                 f"the cluster at {address} knows no job {submission} any more: its head was "
                 "started anew; run the same command again, it goes on from what was committed"
             ) from error
-        raise SurroundingsError(_first_line(error)) from error
+        raise SurroundingsError(first_line(error)) from error
 
 
 class ClusterLostError(SurroundingsError):
@@ -222,7 +222,3 @@ def _status(error: RuntimeError) -> int:
     """Return the HTTP status of which Ray's client tells, 0 if of none."""
     found = re.match(r"Request failed with status code (\d+)", str(error))
     return int(found[1]) if found else 0
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -23,7 +23,7 @@ from ich_ray.config import ClusterConfig, InputConfig, Settings
 from ich_ray.distributed import logs, records
 from ich_ray.distributed.nodes import check_variables
 from ich_ray.distributed.origin import Origin
-from ich_ray.errors import ConfigError, IchRayError, SurroundingsError
+from ich_ray.errors import ConfigError, IchRayError, SurroundingsError, first_line
 from ich_ray.identity import Pseudonyms, content_hash
 from ich_ray.rates import Work
 from ich_ray.settings import for_record, resolved
@@ -183,7 +183,7 @@ def _cause(error: BaseException) -> BaseException:
     if isinstance(error, ray.exceptions.RayTaskError):
         return error
     return SurroundingsError(
-        f"the cluster failed ({str(error).strip().splitlines()[0]}); run the same command again, "
+        f"the cluster failed ({first_line(error)}); run the same command again, "
         "it goes on with what is missing"
     )
 
@@ -384,7 +384,7 @@ def _start(config: ClusterConfig) -> None:
     except ValueError as error:
         raise ConfigError(
             f"Ray refuses cluster.address={config.address}, cluster.num_cpus={config.num_cpus}, "
-            f"cluster.object_store_mb={config.object_store_mb}: {_first_line(error)}"
+            f"cluster.object_store_mb={config.object_store_mb}: {first_line(error)}"
         ) from error
     except Exception as error:
         # Of a node that does not come up in time Ray 2.60 raises Exception itself, whose subclasses
@@ -401,12 +401,8 @@ def _start(config: ClusterConfig) -> None:
             )
         )
         raise SurroundingsError(
-            f"{what} ({_first_line(error)}); {do}, then run the same command again"
+            f"{what} ({first_line(error)}); {do}, then run the same command again"
         ) from error
     if callable(told_to_stop) and threading.current_thread() is threading.main_thread():
         # Ray's own answer sets an alarm that aborts the process 3 s later, whatever it lets go of.
         signal.signal(signal.SIGTERM, told_to_stop)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

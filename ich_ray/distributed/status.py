@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from ich_ray.config import StoreConfig
 from ich_ray.distributed.job_client import connect, jobs_of
+from ich_ray.errors import first_line
 from ich_ray.storage.leases import claims, known_of
 from ich_ray.storage.objects import Store
 from ich_ray.storage.tables import open_table, read_rows
@@ -65,7 +66,7 @@ def _past(store: Store, last: int) -> Iterator[StatusLine]:
             what=" ".join(filter(None, (row["stage"], row["name"]))),
             started=row["started"].isoformat(timespec="seconds"),
             took_s=(row["ended"] - row["started"]).total_seconds(),
-            said=_first_line(json.loads(row["figures"]).get("line", "")),
+            said=first_line(json.loads(row["figures"]).get("line", "")),
             outputs=tuple(str(output["url"]) for output in outputs),
         )
 
@@ -97,9 +98,5 @@ def _jobs(address: str, last: int) -> Iterator[StatusLine]:
             what=f"job {submission}",
             started=began.isoformat(timespec="seconds"),
             took_s=took,
-            said=_first_line(job.entrypoint),
+            said=first_line(job.entrypoint),
         )
-
-
-def _first_line(text: str) -> str:
-    return next(iter(text.splitlines()), "")

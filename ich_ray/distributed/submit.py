@@ -14,7 +14,7 @@ import ich_ray
 from ich_ray.config import Settings
 from ich_ray.distributed.job_client import JobClient, answered, connect, follow, jobs_of
 from ich_ray.distributed.session import REVISION_VARIABLE, SUBMISSION_VARIABLE, code_revision
-from ich_ray.errors import ConfigError, SurroundingsError
+from ich_ray.errors import ConfigError, SurroundingsError, first_line
 from ich_ray.settings import parse, resolved
 from ich_ray.submission import (
     Finished,
@@ -169,7 +169,7 @@ def _start(
                 # Another submitter was first: it is found at the next look.
                 continue
             raise SurroundingsError(
-                f"the cluster at {address} refuses the job: {str(error).splitlines()[0]}"
+                f"the cluster at {address} refuses the job: {first_line(error)}"
             ) from error
         tell(f"submitted {found.submission} to {address}")
         return found

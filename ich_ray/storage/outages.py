@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from ich_ray.errors import SurroundingsError
+from ich_ray.errors import SurroundingsError, first_line
 from ich_ray.storage.urls import absolute, is_local, path_of
 
 _KEYS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the bucket's policy"
@@ -24,13 +24,13 @@ def answered(url: str, verb: str) -> Iterator[None]:
     except _refusals() as error:
         advice = "give this user access to the folder" if is_local(url) else _KEYS
         raise SurroundingsError(
-            f"cannot {verb} {url}: access refused ({_first_line(error)}); {advice}"
+            f"cannot {verb} {url}: access refused ({_named(error)}); {advice}"
         ) from error
     except _failures() as error:
         if is_local(url) and getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise disk_full(url) from error
         raise SurroundingsError(
-            f"cannot {verb} {url}: {_first_line(error)}; {advice_on(url, error)}, then run the "
+            f"cannot {verb} {url}: {_named(error)}; {advice_on(url, error)}, then run the "
             "same command again"
         ) from error
 
@@ -94,6 +94,6 @@ def bucket_missing(url: str) -> SurroundingsError:
     )
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+def _named(error: BaseException) -> str:
+    name, said = type(error).__name__, first_line(error)
+    return name if said == name else f"{name}: {said}"

@@ -16,7 +16,7 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Sc
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction, RemoveAction, create_table_with_add_actions
 
-from ich_ray.errors import SurroundingsError
+from ich_ray.errors import SurroundingsError, first_line
 from ich_ray.identity import content_hash
 from ich_ray.storage.objects import Store
 from ich_ray.storage.outages import advice_on, disk_full
@@ -389,7 +389,7 @@ def _log_answered(table_url: str) -> Iterator[None]:
         if "os error 28" in str(error):
             raise disk_full(table_url) from error
         raise SurroundingsError(
-            f"the table {table_url} failed: {str(error).splitlines()[0]}; "
+            f"the table {table_url} failed: {first_line(error)}; "
             f"{advice_on(table_url, error)}, then run the same command again"
         ) from error
 
