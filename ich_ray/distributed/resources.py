@@ -1,12 +1,13 @@
-"""What the joined cluster has, and what it may grow to; the decision is ich_ray.capacity's."""
+"""What the joined cluster has, and what it may grow to; the decision is ich_ray.capacity's.
+
+Ray is imported where it is asked: a run that finds nothing to do pays for no cluster.
+"""
 
 import importlib
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
-
-import ray
 
 from ich_ray.capacity import GB, UNBOUNDED, Capacity, Need, Nodes, Process, capacity, refuse_unfit
 from ich_ray.config import ClusterConfig
@@ -57,6 +58,8 @@ def _refusal(needs: Sequence[Need], has: Capacity) -> ConfigError | None:
 
 def capacity_of(config: ClusterConfig) -> Capacity:
     """Read what the cluster has, less what this run's own driver holds, and what it may add."""
+    import ray
+
     held = dict(_held_by_driver())
     now = [
         _nodes(node["Resources"], held.get(node["NodeID"], {}), node.get("Labels") or {})
@@ -68,6 +71,8 @@ def capacity_of(config: ClusterConfig) -> Capacity:
 
 def cluster_cpus() -> float:
     """Return how many CPUs there are now."""
+    import ray
+
     return float(ray.cluster_resources().get("CPU", 0))
 
 
@@ -108,6 +113,8 @@ def _told_by_cluster() -> Iterator[Nodes]:
 
     Those of Ray 2.60 itself, the launcher's and KubeRay's, report nothing: `cluster.workers` does.
     """
+    import ray
+
     config = ray._private.state.state.get_cluster_config()
     for group in () if config is None else config.node_group_configs:
         yield Nodes(
@@ -134,6 +141,8 @@ def _told_by_settings(config: ClusterConfig) -> Iterator[Nodes]:
 
 def _held_by_driver() -> Iterator[tuple[str, dict[str, float]]]:
     """Find what a submitted job's own entry point holds as long as it runs, and on which node."""
+    import ray
+
     # Ray's own tools parse these rows in the same way; its generated classes have no types.
     gcs: Any = importlib.import_module("ray.core.generated.gcs_pb2")
     accessor = ray._private.state.state._connect_and_get_accessor()

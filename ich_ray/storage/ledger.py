@@ -65,11 +65,11 @@ class Ledger:
         if self.table is None:
             return {}, frozenset()
         rows = read_rows(self.store, self.table, ["source", "etag", "reason"])
-        reason = pc.fill_null(rows["reason"], "")
-        rows = rows.filter(pc.not_equal(reason, Reason.MISSING.value))
-        unread = rows.filter(pc.equal(rows["reason"], Reason.UNREADABLE.value))["source"]
-        etags = dict(zip(rows["source"].to_pylist(), rows["etag"].to_pylist(), strict=True))
-        return etags, frozenset(unread.to_pylist())
+        # Not by Arrow's functions: giving them a constant imports pandas, for half a second.
+        columns = [rows[name].to_pylist() for name in ("source", "etag", "reason")]
+        listed = [row for row in zip(*columns, strict=True) if row[2] != Reason.MISSING]
+        unread = (source for source, _, reason in listed if reason == Reason.UNREADABLE)
+        return {source: etag for source, etag, _ in listed}, frozenset(unread)
 
     def where(self, column: str, values: Collection[str]) -> list[Entry]:
         """Return the rows whose column holds one of these values."""

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,6 +123,24 @@ def test_a_source_becomes_a_corpus_and_a_second_run_does_nothing(
     assert again.up_to_date
     assert again.version == 0
     assert again.line() == "ingest c: up to date, version 0"
+
+
+def test_a_run_that_finds_nothing_new_pays_for_no_large_library(
+    source: Path, store: Store, tmp_path: Path
+) -> None:
+    run(settings_of(str(source), store))
+    (tmp_path / "settings.toml").write_text(
+        f'identity = "public"\nstore = {{ root = "{store.root}" }}\n'
+        f'corpora = {{ c = {{ layout = "folder", source = "{source}", slices_per_part = 4 }} }}\n'
+    )
+    program = (
+        "import sys\nfrom jobs.ingest import main\ncode = main(sys.argv[1:])\n"
+        "print({'ray', 'torch', 'pandas', 'matplotlib', 's3fs'} & set(sys.modules))\n"
+        "sys.exit(code)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "settings.toml")]
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert said == "ingest c: up to date, version 0\nset()\n"
 
 
 def test_nothing_of_a_patient_is_written(source: Path, store: Store) -> None:
