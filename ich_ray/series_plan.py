@@ -241,12 +241,17 @@ def _later_at_position(
         passes, instances = (last if n is None else float(n) for n in (f.acquisition, f.instance))
         return passes, instances, item.key
 
+    positioned = [
+        (position, item)
+        for item in slices
+        if (position := facts[item.source].position_mm) is not None
+    ]
+    places = volume.places(position for position, _ in positioned)
+    if len(places) == len(positioned):
+        return ()
     at: dict[int, list[Planned]] = defaultdict(list)
-    places = volume.places(facts[item.source].position_mm for item in slices)
-    for item in slices:
-        position = facts[item.source].position_mm
-        if position is not None:
-            at[volume.place_of(places, position)].append(item)
+    for position, item in positioned:
+        at[volume.place_of(places, position)].append(item)
     return {item.source for members in at.values() for item in sorted(members, key=rank)[1:]}
 
 

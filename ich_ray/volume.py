@@ -1,5 +1,6 @@
 """The geometry of a series: where a slice lies, in which order, and who its neighbours are."""
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -176,7 +177,10 @@ def gaps(positions_mm: Iterable[float | None]) -> list[Gap]:
     """
     found = places(positions_mm)
     steps = [after - before for before, after in pairwise(found)]
-    missing = []
+    missing: list[Gap] = []
+    if not steps or max(steps) <= LARGEST_STEP * min(steps):
+        # Whatever is usual beside a step is at least the smallest: nearly every series ends here.
+        return missing
     for i, step in enumerate(steps):
         sides = steps[max(0, i - STEPS_AROUND) : i], steps[i + 1 : i + 1 + STEPS_AROUND]
         usual = max((median(side) for side in sides if side), default=step)
@@ -224,4 +228,4 @@ def place_of(at: Sequence[float], position: float) -> int:
     >>> place_of([0.0, 5.0], 5.004)
     1
     """
-    return int(np.searchsorted(at, position, side="right")) - 1
+    return bisect_right(at, position) - 1

@@ -233,7 +233,7 @@ def told_of(item: Planned) -> dict[str, Any]:
     told = {
         name: value
         for name, default in _DEFAULTS.items()
-        if (value := getattr(item, name)) != default and value != {}
+        if (value := getattr(item, name)) is not default and value != default and value != {}
     }
     told |= {name: (told[name].label, told[name].subtypes) for name in _TRUTHS if name in told}
     if item.slices:

@@ -127,3 +127,28 @@ def test_neighbours_and_gaps_tell_the_same(lengths: list[float]) -> None:
         places[i] for i, (_, following) in enumerate(volume.neighbours(places)) if following is None
     }
     assert apart == {gap.after_mm for gap in volume.gaps(places)} | {places[-1]}
+
+
+def gaps_as_defined(places: list[float]) -> list[tuple[float, float]]:
+    """The sentence of `gaps`, word for word, for each step of a series."""
+    steps = np.diff(places)
+    found = []
+    for i, step in enumerate(steps):
+        before, after = steps[max(0, i - volume.STEPS_AROUND) : i], steps[i + 1 :]
+        sides = [side for side in (before, after[: volume.STEPS_AROUND]) if len(side)]
+        if all(step > volume.LARGEST_STEP * np.median(side) for side in sides) and sides:
+            found.append((places[i], places[i + 1]))
+    return found
+
+
+@given(st.one_of(steps, st.lists(st.sampled_from([1.0, 2.0, 2.5, 5.0]), max_size=30)))
+def test_gaps_are_those_of_their_definition(between: list[float]) -> None:
+    places = np.cumsum([0.0, *between]).tolist()
+    found = [(gap.after_mm, gap.before_mm) for gap in volume.gaps(places)]
+    assert found == gaps_as_defined(places)
+
+
+@given(steps)
+def test_a_place_of_a_series_is_found_by_its_position(between: list[float]) -> None:
+    at = volume.places(np.cumsum([0.0, *between]).tolist())
+    assert [volume.place_of(at, position) for position in at] == list(range(len(at)))
