@@ -49,14 +49,11 @@ def growth_of(
         anew: Exams of which something else is new: their labels.
     """
     new = list(placed)
-    # Copies of a slice may lie in several exams, and the first by key counts: all are asked again.
-    slices: set[tuple[str, str | None]] = {(item.role, item.slice) for item in new}
-    slices |= {(row.role, row.slice) for row in held if row.source in changed}
     exams = {item.exam for item in new}.union(anew)
+    if not held:
+        return Growth(frozenset(exams), frozenset(), [], [], frozenset())
+    exams |= _exams_of_copies(held, new, changed)
     patients = {item.patient for item in new}
-    for row in held:
-        if row.exam is not None and (row.source in changed or (row.role, row.slice) in slices):
-            exams.add(row.exam)
     patients |= {row.patient for row in held if row.exam in exams and row.patient is not None}
     parts = {row.part for row in held if row.patient in patients and row.part is not None}
     again: list[Entry] = []
@@ -74,3 +71,19 @@ def growth_of(
             elif row.outcome == "accepted":
                 kept.append(row)
     return Growth(frozenset(exams), frozenset(parts), again, kept, frozenset(taken))
+
+
+def _exams_of_copies(
+    held: Collection[Entry], new: Iterable[Planned], changed: Collection[str]
+) -> set[str]:
+    """Return the exams of a ledger that hold what has changed, or a copy of a slice that is new.
+
+    Copies of a slice may lie in several exams, and the first by key counts: all are asked again.
+    """
+    slices: set[tuple[str, str | None]] = {(item.role, item.slice) for item in new}
+    slices |= {(row.role, row.slice) for row in held if row.source in changed}
+    return {
+        row.exam
+        for row in held
+        if row.exam is not None and (row.source in changed or (row.role, row.slice) in slices)
+    }

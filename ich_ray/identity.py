@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,6 +31,10 @@ class Pseudonyms:
         """
         return _pseudonym(self.key, identifier)
 
+    def shared(self, identifier: str) -> str:
+        """Return the pseudonym of what many objects share, such as an exam: one string for all."""
+        return _shared(self.key, identifier)
+
     @property
     def fingerprint(self) -> str:
         """What a table stores of the key: tables of different fingerprints are never joined."""
@@ -39,7 +44,21 @@ class Pseudonyms:
 # The slices of an exam share all of their identifiers but one.
 @lru_cache(maxsize=1024)
 def _pseudonym(key: bytes, identifier: str) -> str:
-    return hmac.digest(key, identifier.encode(), "sha256")[:16].hex()
+    # A copy of the keyed state takes half the time of hmac.digest, a million times over.
+    keyed = _keyed(key).copy()
+    keyed.update(identifier.encode())
+    return keyed.hexdigest()[:32]
+
+
+# Where keys do not go by exam, as in RSNA 2019, the slices of all exams come mixed.
+@lru_cache(maxsize=2**17)
+def _shared(key: bytes, identifier: str) -> str:
+    return sys.intern(_pseudonym(key, identifier))
+
+
+@lru_cache(maxsize=8)
+def _keyed(key: bytes) -> hmac.HMAC:
+    return hmac.new(key, digestmod="sha256")
 
 
 def content_hash(content: Mapping[str, Any]) -> str:

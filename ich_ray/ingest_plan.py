@@ -1,9 +1,9 @@
 """What becomes of the objects of a source: which count, and which are read together."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ich_ray.errors import Reason
 from ich_ray.identity import content_hash
@@ -11,8 +11,7 @@ from ich_ray.identity import content_hash
 Subtypes = tuple[bool, bool, bool, bool, bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Truth:
+class Truth(NamedTuple):
     """What a table of labels says of a slice."""
 
     label: bool | None = None
@@ -23,9 +22,11 @@ _NO_SLICES: Mapping[str, Truth] = MappingProxyType({})
 """Shared: there may be a million objects."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Planned:
-    """One object that a part will read; all but the key and the URL is pseudonymous."""
+class Planned(NamedTuple):
+    """One object that a part will read; all but the key and the URL is pseudonymous.
+
+    A tuple: a frozen dataclass takes four times as long to make, and there may be a million.
+    """
 
     key: str
     url: str
@@ -48,7 +49,7 @@ class Planned:
     num_slices: int = 1
     """Of a volume, about."""
 
-    slices: Mapping[str, Truth] = field(default_factory=lambda: _NO_SLICES)
+    slices: Mapping[str, Truth] = _NO_SLICES
     """Of a volume: the slices that the labels name, and what they say of each."""
 
     kept_in: str = ""
@@ -226,8 +227,8 @@ def part_name(  # noqa: PLR0913  (whatever decides its bytes)
     return content_hash(content)
 
 
-def _said(truth: Truth) -> tuple[bool | None, list[bool]]:
-    return truth.label, list(truth.subtypes or ())
+def _said(truth: Truth) -> tuple[bool | None, Subtypes | tuple[()]]:
+    return truth.label, truth.subtypes or ()
 
 
 def _said_of_slices(volume: Planned) -> list[list[object]]:

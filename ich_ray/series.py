@@ -1,11 +1,11 @@
 """Which series of an exam is read, and the rule that decided."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from ich_ray import volume
 from ich_ray.series_signs import Sign
@@ -81,8 +81,7 @@ _DROPPING = (
 )
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HeaderFacts:
+class HeaderFacts(NamedTuple):
     """What the header of one slice says of its series; no identifier, no free text."""
 
     position_mm: float | None = None
@@ -95,14 +94,13 @@ class HeaderFacts:
 
     def plain(self) -> dict[str, Any]:
         """Return the facts as plain values."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {**found, "signs": sorted(self.signs)}
+        return {**self._asdict(), "signs": sorted(self.signs)}
 
     @classmethod
     def from_plain(cls, told: Mapping[str, Any]) -> "HeaderFacts":
         """Return what `plain` was called on; other keys are left alone."""
-        known = {field.name: told[field.name] for field in fields(cls)}
-        return cls(**{**known, "signs": _signs(tuple(told["signs"]))})
+        known = cls._make(told[name] for name in cls._fields)
+        return known._replace(signs=_signs(tuple(told["signs"])))
 
 
 @lru_cache(maxsize=1024)

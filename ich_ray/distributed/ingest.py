@@ -13,6 +13,7 @@ from ich_ray.config import Settings
 from ich_ray.distributed import metrics, records
 from ich_ray.distributed.ingest_growth import Done, read_new
 from ich_ray.distributed.session import Session, code_revision
+from ich_ray.garbage import seldom_collected
 from ich_ray.identity import Pseudonyms
 from ich_ray.ingest_plan import Entry, slices_about
 from ich_ray.ingest_summary import IngestPlan, IngestSummary
@@ -29,6 +30,7 @@ from ich_ray.storage.table_change import Change
 from ich_ray.storage.tables import part_path
 
 
+@seldom_collected()
 def plan_ingest(settings: Settings, name: str, pseudonyms: Pseudonyms) -> IngestPlan:
     """Say what an ingest would do; reads the listing and the ledger, writes nothing."""
     return plan_of(settings, open_source(settings, name, pseudonyms))
@@ -55,6 +57,7 @@ def plan_of(settings: Settings, source: Source) -> IngestPlan:
     )
 
 
+@seldom_collected()
 def ingest(  # noqa: PLR0913  (one stage, and who calls it back)
     settings: Settings,
     name: str,

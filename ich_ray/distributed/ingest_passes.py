@@ -2,9 +2,7 @@
 
 import json
 import warnings
-import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import fields
 from functools import partial
 from typing import Any, cast
 
@@ -67,7 +65,7 @@ _FACTS = pa.schema(
         ("signs", pa.list_(pa.string())),
     ]
 )
-_PART = pa.schema([("name", pa.string()), ("objects", pa.binary())])
+_PART = pa.schema([("name", pa.string()), ("objects", pa.binary()), ("num_bytes", pa.int64())])
 
 
 def read_headers(
@@ -181,9 +179,10 @@ def part_block(source: Source, objects: Sequence[Planned], replaces: Collection[
         average_to_mm=source.config.average_to_mm,
         replaces=replaces,
     )
-    text = json.dumps([told_of(item) for item in objects], separators=(",", ":"))
-    packed = zlib.compress(text.encode(), level=1)
-    return pa.Table.from_pylist([{"name": name, "objects": packed}], schema=_PART)
+    told = told_of(objects)
+    packed = pa.compress(told, codec="zstd", asbytes=True)
+    row = {"name": name, "objects": packed, "num_bytes": len(told)}
+    return pa.Table.from_pylist([row], schema=_PART)
 
 
 def _facts(batch: pa.Table, *, writer: PartWriter, origin: Origin) -> pa.Table:
@@ -213,8 +212,8 @@ def _written(batch: pa.Table, *, writer: PartWriter, origin: Origin) -> pa.Table
     with piece_of(origin) as watch:
         finished = []
         for row in batch.to_pylist():
-            objects = list(map(planned_from, json.loads(zlib.decompress(row["objects"]))))
-            finished.append(writer.write(row["name"], objects))
+            told = pa.decompress(row["objects"], row["num_bytes"], codec="zstd", asbytes=True)
+            finished.append(writer.write(row["name"], planned_from(told)))
             _tell(finished[-1], watch)
         return pa.table({"finished": [item.to_json() for item in finished]})
 
@@ -224,28 +223,30 @@ def _tell(finished: Finished, watch: Stopwatch) -> None:
     work.tell("part written", watch, part=finished.name, slices=rows)
 
 
-_DEFAULTS = {field.name: field.default for field in fields(Planned)}
-_TRUTHS = ("truth", "exam_truth")
+_NUM_TOLD = Planned._fields.index("series") + 1
+_UNTOLD = tuple(Planned._field_defaults[name] for name in Planned._fields[_NUM_TOLD:])
 
 
-def told_of(item: Planned) -> dict[str, Any]:
-    """Return an object as JSON can say it, without what is as by default: there are a million."""
-    told = {
-        name: value
-        for name, default in _DEFAULTS.items()
-        if (value := getattr(item, name)) is not default and value != default and value != {}
-    }
-    told |= {name: (told[name].label, told[name].subtypes) for name in _TRUTHS if name in told}
-    if item.slices:
-        told["slices"] = {name: (t.label, t.subtypes) for name, t in item.slices.items()}
-    return told
+def told_of(objects: Sequence[Planned]) -> bytes:
+    """Return objects as JSON, each a list of its fields' values in their order.
+
+    Those after the series are left out where all are as by default: there are a million objects.
+    """
+    told = [item[:_NUM_TOLD] if item[_NUM_TOLD:] == _UNTOLD else item for item in objects]
+    return json.dumps(told, separators=(",", ":"), default=dict).encode()
 
 
-def planned_from(told: dict[str, Any]) -> Planned:
-    """Return the object of which `told_of` told."""
-    told |= {name: _truth_from(*told[name]) for name in _TRUTHS if name in told}
-    slices = {name: _truth_from(*truth) for name, truth in told.get("slices", {}).items()}
-    return Planned(**{**told, "slices": slices})
+def planned_from(told: bytes) -> list[Planned]:
+    """Return the objects of which `told_of` told."""
+    return [_planned(Planned(*values)) for values in json.loads(told)]
+
+
+def _planned(item: Planned) -> Planned:
+    return item._replace(
+        truth=_truth_from(*item.truth),
+        exam_truth=_truth_from(*item.exam_truth),
+        slices={name: _truth_from(*truth) for name, truth in item.slices.items()},
+    )
 
 
 def _truth_from(label: bool | None, subtypes: Sequence[bool] | None) -> Truth:  # noqa: FBT001

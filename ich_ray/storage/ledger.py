@@ -92,6 +92,8 @@ class Ledger:
             changed: `source` of rows whose objects have changed.
             exams: More exams that they concern.
         """
+        if self.table is None:
+            return []
         near = _is_in(self.rows["source"], changed)
         near = pc.or_(near, _is_in(self.rows["slice"], {item.slice for item in placed}))
         near = pc.or_(near, _is_in(self.rows["exam"], {item.exam for item in placed}.union(exams)))

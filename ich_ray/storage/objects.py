@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import fsspec
 import pyarrow.fs
@@ -22,8 +22,7 @@ CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 30
 
 
-@dataclass(frozen=True, slots=True)
-class ListedObject:
+class ListedObject(NamedTuple):
     """One object of a listing."""
 
     key: str
@@ -333,11 +332,12 @@ class Store:
             entries = {}
         if not entries:
             self._confirm_absent(url)
-        prefix = path_of(url).rstrip("/") + "/"
+        base = url.rstrip("/")
+        prefix = path_of(base) + "/"
         return [
             ListedObject(
-                key=name.removeprefix(prefix),
-                url=join(url, name.removeprefix(prefix)),
+                key=(key := name.removeprefix(prefix)),
+                url=f"{base}/{key}",
                 size=int(entry["size"]),
                 etag=_remote_etag(entry),
             )

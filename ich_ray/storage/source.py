@@ -4,10 +4,9 @@ import contextlib
 import csv
 import io
 import os
-import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 
 from ich_ray.config import CorpusConfig, Settings
@@ -174,10 +173,10 @@ class Source:
             etag=item.etag,
             size=item.size,
             role=role,
-            patient=_shared(self.pseudonyms, place.patient),
-            exam=_shared(self.pseudonyms, place.exam),
+            patient=self.pseudonyms.shared(place.patient),
+            exam=self.pseudonyms.shared(place.exam),
             slice=self.pseudonyms.of(place.slice),
-            series=_shared(self.pseudonyms, place.series) if place.series else "",
+            series=self.pseudonyms.shared(place.series) if place.series else "",
             num_slices=slices_about(item.key, item.size),
         )
 
@@ -191,12 +190,6 @@ class Source:
             outcome="accepted" if reason is None else "rejected",
             reason=None if reason is None else reason.value,
         )
-
-
-@lru_cache(maxsize=1024)
-def _shared(pseudonyms: Pseudonyms, identifier: str) -> str:
-    """Return one string for all slices of an exam: there may be a million objects."""
-    return sys.intern(pseudonyms.of(identifier))
 
 
 def open_source(settings: Settings, name: str, pseudonyms: Pseudonyms) -> Source:

@@ -44,8 +44,7 @@ class Labels:
 
     def on(self, item: Planned) -> Planned:
         """Return an object with what the labels say of it."""
-        return replace(
-            item,
+        return item._replace(
             truth=self.truths.get(item.slice, Truth()),
             exam_truth=self.exams.get(item.exam, Truth()),
             slices=self.volumes.get(item.key, {}),

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pyarrow.compute as pc
 
@@ -58,7 +58,7 @@ def masks_beside(source: Source, placed: Iterable[Planned]) -> Masks:
             refused[name] = source.entry(item, "mask", Reason.MASK_WITHOUT_SLICE)
         else:
             hashed = source.placed(item, "mask", Place("", "", item.key))
-            found[name] = replace(hashed, patient=exam[0], exam=exam[1])
+            found[name] = hashed._replace(patient=exam[0], exam=exam[1])
     # Slices that came may be nearer, or leave the choice open.
     moved = [
         name

@@ -1,7 +1,5 @@
 """What workers are told of objects must be what was planned."""
 
-import json
-
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +33,6 @@ OBJECTS = st.builds(
 )
 
 
-@given(OBJECTS)
-def test_an_object_reaches_a_worker_as_it_was_planned(item: Planned) -> None:
-    assert planned_from(json.loads(json.dumps(told_of(item)))) == item
+@given(st.lists(OBJECTS, max_size=3))
+def test_objects_reach_a_worker_as_they_were_planned(objects: list[Planned]) -> None:
+    assert planned_from(told_of(objects)) == objects

@@ -64,8 +64,7 @@ def ingested(ledger: Mapping[str, Entry], listing: Listing) -> dict[str, Entry]:
     again = [there[row.source] for row in growth.again]
     first, copies = first_by_key([*new, *again], known=growth.taken)
     kept = [
-        replace(
-            planned("", Object(0, 0, 0)),
+        planned("", Object(0, 0, 0))._replace(
             source=row.source,
             etag=row.etag,
             patient=row.patient or "",

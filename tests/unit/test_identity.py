@@ -20,6 +20,15 @@ def test_a_pseudonym_is_the_first_half_of_the_hmac(identifier: str, key: bytes) 
     assert bytes.fromhex(Pseudonyms(key).of(identifier)) == expected
 
 
+def test_many_objects_share_one_string() -> None:
+    names = Pseudonyms(PUBLIC_KEY)
+    exam = names.shared("exam")
+    assert exam == names.of("exam")
+    for number in range(3000):
+        names.of(str(number))
+    assert names.shared("exam") is exam
+
+
 def test_another_key_gives_another_pseudonym_and_fingerprint() -> None:
     public, secret = Pseudonyms(PUBLIC_KEY), Pseudonyms(b"a secret of a site")
     assert public.of("1.2.3") != secret.of("1.2.3")

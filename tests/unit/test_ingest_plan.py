@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,7 +83,7 @@ def test_parts_and_their_names_do_not_depend_on_the_order_of_the_listing(
 )
 def test_the_name_of_a_part_changes_with_its_content(change: dict[str, object]) -> None:
     objects = [planned(1), planned(2)]
-    assert named([replace(objects[0], **change), objects[1]]) != named(objects)
+    assert named([objects[0]._replace(**change), objects[1]]) != named(objects)
     assert named(objects[:1]) != named(objects)
 
 
@@ -102,13 +100,13 @@ def test_the_name_of_a_part_changes_with_schema_layout_and_key() -> None:
 
 def test_the_name_of_a_part_stays_what_it_was() -> None:
     # A recorded number: another name would write every part again.
-    objects = [planned(1), replace(planned(2), truth=POSITIVE)]
+    objects = [planned(1), planned(2)._replace(truth=POSITIVE)]
     assert named(objects) == "09550497ade1fd93"
 
 
 @given(st.permutations([1, 2, 3]))
 def test_of_duplicates_the_first_by_key_counts(order: list[int]) -> None:
-    copies = [replace(planned(number), slice="the same") for number in order]
+    copies = [planned(number)._replace(slice="the same") for number in order]
     first, duplicates = first_by_key(copies, known=set())
     assert [item.key for item in first] == ["0001.dcm"]
     assert [item.key for item in duplicates] == ["0002.dcm", "0003.dcm"]
@@ -116,12 +114,12 @@ def test_of_duplicates_the_first_by_key_counts(order: list[int]) -> None:
 
 def test_what_the_corpus_holds_is_a_duplicate_and_a_mask_is_none_of_its_slice() -> None:
     known = {("slice", "slice 1")}
-    mask = replace(planned(2, role="mask"), slice="slice 1")
+    mask = planned(2, role="mask")._replace(slice="slice 1")
     assert first_by_key([planned(1), mask], known=known) == ([mask], [planned(1)])
 
 
 def test_a_volume_counts_as_its_slices() -> None:
-    volumes = [replace(planned(n, patient=n), num_slices=30) for n in range(4)]
+    volumes = [planned(n, patient=n)._replace(num_slices=30) for n in range(4)]
     parts = parts_by_patient(volumes, slices_per_part=64)
     assert [len(part) for part in parts] == [2, 2]
 
@@ -129,14 +127,14 @@ def test_a_volume_counts_as_its_slices() -> None:
 def test_the_name_of_a_part_changes_with_the_labels_of_a_volume() -> None:
     volume = planned(1)
     negative, positive = {"a": Truth(label=False)}, {"a": POSITIVE}
-    names = {named([replace(volume, slices=said)]) for said in ({}, negative, positive)}
+    names = {named([volume._replace(slices=said)]) for said in ({}, negative, positive)}
     assert len(names) == 3
     both = [{"a": POSITIVE, "b": POSITIVE}, {"b": POSITIVE, "a": POSITIVE}]
-    assert len({named([replace(volume, slices=said)]) for said in both}) == 1
+    assert len({named([volume._replace(slices=said)]) for said in both}) == 1
 
 
 def below(key: str, exam: int) -> Planned:
-    return replace(planned(1, patient=exam, exam=exam), key=key)
+    return planned(1, patient=exam, exam=exam)._replace(key=key)
 
 
 @pytest.mark.parametrize(

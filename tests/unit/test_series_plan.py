@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -86,14 +84,14 @@ def test_every_object_ends_in_one_place_whatever_the_order(order: Objects, count
 
 
 def test_what_its_key_places_is_read_as_it_is() -> None:
-    item = replace(an_object("e", "", 1), series="")
+    item = an_object("e", "", 1)._replace(series="")
     plan = plan_series([item], {})
     assert (plan.kept, plan.refused, plan.decisions) == ([item], [], [])
 
 
 def test_two_archives_of_one_series_are_one_series() -> None:
     halves = [
-        (replace(item, key=f"qct0{i % 2}/{item.key}"), f)
+        (item._replace(key=f"qct0{i % 2}/{item.key}"), f)
         for i, (item, f) in enumerate(a_series("e", "s"))
     ]
     plan = planned(halves)
@@ -109,8 +107,8 @@ def test_a_second_slice_at_a_position_is_refused_by_name() -> None:
     assert plan.refused == [(late, Reason.SAME_POSITION)]
     assert plan.decisions[0].same_position == 1
     # The first acquisition counts, whatever the numbers within it.
-    second = [(item, replace(f, acquisition=2)) for item, f in a_series("e", "s")]
-    ((item, _),) = planned([*second, (late, replace(at_15_mm, acquisition=1))]).refused
+    second = [(item, f._replace(acquisition=2)) for item, f in a_series("e", "s")]
+    ((item, _),) = planned([*second, (late, at_15_mm._replace(acquisition=1))]).refused
     assert item == an_object("e", "s", 3)
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -20,8 +20,7 @@ Role = Literal["slice", "mask", "labels", "boxes", "manifest", "object", "unknow
 """`object`: a slice or a mask, as its header says. `manifest`: known, and not needed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """What an object belongs to: original identifiers, hashed before they are written."""
 
     patient: str
