@@ -54,8 +54,10 @@ class SyntheticListing(fsspec.AbstractFileSystem):
 
 
 def listing_of(num_objects: int) -> dict[str, dict[str, Any]]:
-    """Return so many objects, as s3fs would."""
-    names = (f"rsna/ID_{number * 2654435761 % 2**36:09x}.dcm" for number in range(num_objects))
+    """Return so many objects by key, as S3 lists them and s3fs returns them."""
+    names = sorted(
+        f"rsna/ID_{number * 2654435761 % 2**36:09x}.dcm" for number in range(num_objects)
+    )
     return {
         name: {
             "name": name,
@@ -83,7 +85,7 @@ def main() -> None:
     listing = listing_of(parser.parse_args().objects)
     headers = [
         header_of(number, len(listing), name.removeprefix("rsna/"))
-        for number, name in enumerate(sorted(listing))
+        for number, name in enumerate(listing)
     ]
     SyntheticListing.objects = [listing]
     del listing
