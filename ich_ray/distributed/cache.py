@@ -21,8 +21,7 @@ from ich_ray.distributed.inputs import neighbour_rows, on_grid
 from ich_ray.distributed.session import Selection, fingerprint
 from ich_ray.errors import ConfigError
 from ich_ray.exam import IGNORED, Slice
-from ich_ray.learning.epoch import Worker
-from ich_ray.learning.sampling import SlicePool, SliceStack
+from ich_ray.learning.sampling import SlicePool, SliceStack, Worker
 from ich_ray.storage.corpus import read_exams
 from ich_ray.storage.objects import Store
 from ich_ray.storage.predictions import decode_mask

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray.data
-import torch
 
 from ich_ray.capacity import GB, Need, Process
 from ich_ray.config import InputConfig, PredictConfig
@@ -23,7 +22,6 @@ from ich_ray.distributed.resources import check_fits, options
 from ich_ray.distributed.session import Selection, Session, code_revision, fingerprint
 from ich_ray.errors import ConfigError
 from ich_ray.exam import Slice
-from ich_ray.learning.predictor import Predictor
 from ich_ray.stopwatch import Stopwatch
 from ich_ray.storage.checkpoints import load_weights
 from ich_ray.storage.corpus import read_exams
@@ -189,6 +187,11 @@ class PartPredictor:
         batch: int,
         origin: Origin,
     ) -> None:
+        # Here and not above: the driver, which starts the pool, has no need of torch.
+        import torch
+
+        from ich_ray.learning.predictor import Predictor
+
         torch.set_num_threads(1)
         self.origin = origin
         record = task.model.record

@@ -40,8 +40,9 @@ from ich_ray.distributed.session import Selection, Session, code_revision
 from ich_ray.distributed.training_needs import kind_of_work, planned_work, worker_of, workers_need
 from ich_ray.distributed.work import piece_of
 from ich_ray.errors import BudgetError, ConfigError, IchRayError, QualityError, SurroundingsError
-from ich_ray.learning.epoch import Training, Worker, make_optimizer, train_steps
+from ich_ray.learning.epoch import Training, make_optimizer, train_steps
 from ich_ray.learning.patchfcn import PatchFCN, placed
+from ich_ray.learning.sampling import Worker
 from ich_ray.learning.state import (
     optimizer_tensors,
     restore_optimizer,

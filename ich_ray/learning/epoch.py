@@ -11,24 +11,11 @@ from ich_ray.config import ModelConfig
 from ich_ray.exam import IGNORED
 from ich_ray.learning.augment import crops
 from ich_ray.learning.losses import LossSums, loss_sums, patch_labels
-from ich_ray.learning.sampling import Item, SamplingRule, SlicePool, draw
+from ich_ray.learning.sampling import Item, SamplingRule, SlicePool, Worker, draw
 from ich_ray.stopwatch import Stopwatch
 from ich_ray.windows import LEVELS
 
 SumOverWorkers = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Worker:
-    """This process's place among those that share a minibatch."""
-
-    rank: int = 0
-    world: int = 1
-
-    def items(self, batch: int) -> range:
-        """Return the places of the minibatch that are this worker's."""
-        share = batch // self.world
-        return range(self.rank * share, (self.rank + 1) * share)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

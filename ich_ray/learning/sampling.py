@@ -13,6 +13,19 @@ from ich_ray.windows import head_box
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Worker:
+    """This process's place among those that share a minibatch."""
+
+    rank: int = 0
+    world: int = 1
+
+    def items(self, batch: int) -> range:
+        """Return the places of the minibatch that are this worker's."""
+        share = batch // self.world
+        return range(self.rank * share, (self.rank + 1) * share)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SlicePool:
     """Slices on one grid, in the order of (exam, index); arrays may be memory-mapped.
 

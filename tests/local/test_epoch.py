@@ -11,14 +11,13 @@ from torch import Tensor
 from ich_ray.config import ModelConfig
 from ich_ray.learning.epoch import (
     Training,
-    Worker,
     learning_rate,
     make_optimizer,
     minibatch,
     train_steps,
 )
 from ich_ray.learning.patchfcn import PatchFCN
-from ich_ray.learning.sampling import Item, Noise, SlicePool
+from ich_ray.learning.sampling import Item, Noise, SlicePool, Worker
 from ich_ray.learning.state import optimizer_tensors, restore_optimizer, to_arrays, to_tensors
 from ich_ray.storage.checkpoints import decode_tensors, encode_tensors
 from ich_ray.windows import LEVELS
