@@ -16,6 +16,7 @@ Every finished run is kept under OUT by the revision of the code, so that the be
 where it was stopped; `--fresh` measures again.
 
     python -m benchmarks.ingest_speed [--small 2000] [--large 12000] [--memory 20000] [--s3 6000]
+        [--parts speed memory unchanged s3]
 """
 
 import argparse
@@ -38,6 +39,7 @@ from ich_ray.distributed.local_store import local_s3, make_bucket
 
 CONTENDERS = ("ours", "ours_one", "ours_pydicom", *ingest_rivals.CONTENDERS)
 BUCKET = "bench"
+PARTS = ("speed", "memory", "unchanged", "s3")
 ATTEMPTS = 4
 """Of one run, before the benchmark gives up."""
 
@@ -260,7 +262,8 @@ def main() -> None:
     parser.add_argument("--small", type=int, default=2_000)
     parser.add_argument("--large", type=int, default=12_000)
     parser.add_argument("--memory", type=int, default=20_000, help="slices; 0 takes --large")
-    parser.add_argument("--s3", type=int, default=6_000, help="slices; 0 leaves the S3 server out")
+    parser.add_argument("--s3", type=int, default=6_000, help="slices, on the S3 server")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("out/bench"))
     parser.add_argument("--fresh", action="store_true", help="forget the runs of this revision")
@@ -269,12 +272,15 @@ def main() -> None:
     if options.fresh:
         shutil.rmtree(bench.records, ignore_errors=True)
     result: dict[str, float | bool | str] = {"revision": revision()}
-    local = local_place(options.out, options.small, options.large)
-    result |= ratios(bench, local, options.repetitions)
+    if "speed" in options.parts:
+        local = local_place(options.out, options.small, options.large)
+        result |= ratios(bench, local, options.repetitions)
     largest = local_place(options.out, options.small, options.memory or options.large)
-    result |= memory(bench, largest, options.repetitions)
-    result |= unchanged(bench, largest, options.repetitions)
-    if options.s3:
+    if "memory" in options.parts:
+        result |= memory(bench, largest, options.repetitions)
+    if "unchanged" in options.parts:
+        result |= unchanged(bench, largest, options.repetitions)
+    if "s3" in options.parts:
         with s3_place(options.out, options.s3 // 6, options.s3) as remote:
             found = ratios(bench, remote, options.repetitions)
             result |= {f"s3_{name}": value for name, value in found.items()}
