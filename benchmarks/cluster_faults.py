@@ -114,6 +114,12 @@ class Bench:
             text=True,
         )
 
+    def keep(self, name: str, said: str) -> None:
+        """Keep what a submitter wrote, for whoever asks where the time went."""
+        path = self.folder / "said" / f"{name}.log"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(said)
+
     def inside(self, *words: str) -> str:
         """Run a command of the benchmark's on the head; return what it printed."""
         done = self.cluster.run(
@@ -148,6 +154,7 @@ class Bench:
             except subprocess.TimeoutExpired:
                 process.kill()
                 said, code = f"no end within {PATIENCE_S:g} s", HUNG
+            self.keep(f"{stage}-{fault}-{seed}-{submissions}", said)
             submissions += 1
         took_s = time.monotonic() - began
         harm.finish()
