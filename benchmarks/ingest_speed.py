@@ -16,7 +16,7 @@ Every finished run is kept under OUT by the revision of the code, so that the be
 where it was stopped; `--fresh` measures again.
 
     python -m benchmarks.ingest_speed [--small 2000] [--large 12000] [--memory 20000] [--s3 6000]
-        [--parts speed memory unchanged s3]
+        [--parts speed memory unchanged s3] [--contenders ours plain_loop ...]
 """
 
 import argparse
@@ -26,7 +26,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -126,19 +126,22 @@ def command(place: Place, contender: str, slices: int) -> list[str]:
     return [sys.executable, "-m", "jobs.ingest", str(settings), *overrides, "--json"]
 
 
-def ratios(bench: Bench, place: Place, repetitions: int) -> dict[str, float]:
+def ratios(
+    bench: Bench, place: Place, repetitions: int, contenders: Sequence[str]
+) -> dict[str, float]:
     """Measure every contender in turn, and compare ours with each rival of its repetition."""
-    found: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+    found: dict[str, list[float]] = {name: [] for name in contenders}
     for repetition in range(repetitions):
-        turn = repetition % len(CONTENDERS)
-        for name in (*CONTENDERS[turn:], *CONTENDERS[:turn]):
+        turn = repetition % len(contenders)
+        for name in (*contenders[turn:], *contenders[:turn]):
             found[name].append(bench.marginal(place, name, repetition))
-    result = {f"{name}_cpu_s_per_1000": statistics.median(found[name]) for name in CONTENDERS}
-    for ours, suffix in (("ours", ""), ("ours_one", "_one"), ("ours_pydicom", "_pydicom")):
-        for rival in ingest_rivals.CONTENDERS:
+    result = {f"{name}_cpu_s_per_1000": statistics.median(found[name]) for name in contenders}
+    for ours in found.keys() - ingest_rivals.CONTENDERS:
+        for rival in found.keys() & ingest_rivals.CONTENDERS:
             quotients = [a / b for a, b in zip(found[ours], found[rival], strict=True)]
-            result[f"cpu_over_{rival}{suffix}"] = statistics.median(quotients)
-    return result
+            name = f"cpu_over_{rival}{ours.removeprefix('ours')}"
+            result[name] = statistics.median(quotients)
+    return dict(sorted(result.items()))
 
 
 def memory(bench: Bench, place: Place, repetitions: int) -> dict[str, float]:
@@ -264,6 +267,7 @@ def main() -> None:
     parser.add_argument("--memory", type=int, default=20_000, help="slices; 0 takes --large")
     parser.add_argument("--s3", type=int, default=6_000, help="slices, on the S3 server")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("out/bench"))
     parser.add_argument("--fresh", action="store_true", help="forget the runs of this revision")
@@ -274,7 +278,7 @@ def main() -> None:
     result: dict[str, float | bool | str] = {"revision": revision()}
     if "speed" in options.parts:
         local = local_place(options.out, options.small, options.large)
-        result |= ratios(bench, local, options.repetitions)
+        result |= ratios(bench, local, options.repetitions, options.contenders)
     largest = local_place(options.out, options.small, options.memory or options.large)
     if "memory" in options.parts:
         result |= memory(bench, largest, options.repetitions)
@@ -282,7 +286,7 @@ def main() -> None:
         result |= unchanged(bench, largest, options.repetitions)
     if "s3" in options.parts:
         with s3_place(options.out, options.s3 // 6, options.s3) as remote:
-            found = ratios(bench, remote, options.repetitions)
+            found = ratios(bench, remote, options.repetitions, options.contenders)
             result |= {f"s3_{name}": value for name, value in found.items()}
     rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in result.items()}
     print(json.dumps(rounded))
