@@ -14,11 +14,12 @@ from ray.util.annotations import RayDeprecationWarning
 from ich_ray.capacity import Need, Process
 from ich_ray.config import ClusterConfig
 from ich_ray.distributed import metrics, records, work
+from ich_ray.distributed.causes import cause_of
 from ich_ray.distributed.origin import Origin, here
 from ich_ray.distributed.progress import bar
 from ich_ray.distributed.resources import check_fits, options
 from ich_ray.distributed.work import piece_of
-from ich_ray.errors import ConfigError, InvalidExam, Reason, SurroundingsError
+from ich_ray.errors import InvalidExam, Reason, SurroundingsError
 from ich_ray.ingest_plan import Entry, Planned, Subtypes, Truth, part_name
 from ich_ray.series import HeaderFacts
 from ich_ray.stopwatch import Stopwatch
@@ -277,17 +278,13 @@ def _mapped(
         yield from results.iter_batches(batch_size=None, batch_format="pyarrow")
         records.keep_stats("ingest", results)
     except ray.exceptions.RayTaskError as error:
-        raise _cause(error) from error
+        # Here too: callers without a session want the plain class.
+        found = cause_of(error)
+        if found is error:
+            raise
+        raise found from error
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         raise SurroundingsError(
             f"the worker of one part died {WORKER_DEATHS + 1} times: out of memory, or a file that "
             "kills its decoder; lower slices_per_part to find it, or add memory, then run again"
         ) from error
-
-
-def _cause(error: ray.exceptions.RayTaskError) -> BaseException:
-    """Return our own error from within Ray's, if it was one: callers want the plain class."""
-    for kind in (ConfigError, SurroundingsError):
-        if isinstance(error.cause, kind):
-            return kind(str(error.cause))
-    return error

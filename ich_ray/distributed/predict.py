@@ -164,7 +164,7 @@ def _pool_over(run: Session, task: PredictionTask, urls: list[str]) -> Any:
             "store": run.store,
             "task": task,
             "config": run.settings.input,
-            "batch": pool.batch,
+            "pool": pool,
             "origin": here().of("predict"),
         },
         batch_size=1,
@@ -184,7 +184,7 @@ class PartPredictor:
         store: Store,
         task: PredictionTask,
         config: InputConfig,
-        batch: int,
+        pool: PredictConfig,
         origin: Origin,
     ) -> None:
         # Here and not above: the driver, which starts the pool, has no need of torch.
@@ -196,17 +196,30 @@ class PartPredictor:
         self.origin = origin
         record = task.model.record
         weights = load_weights(store, task.model.url, record)
-        self.store, self.task, self.config, self.batch = store, task, config, batch
+        self.store, self.task, self.config, self.batch = store, task, config, pool.batch
+        use_gpu = pool.gpus_per_actor > 0
+        self.lacks_gpu = use_gpu and not torch.cuda.is_available()
         self.predictor = Predictor(
             {name: torch.from_numpy(np.array(value)) for name, value in weights.items()},
             network=record["network"],
             in_channels=record["in_channels"],
             crop=record["crop"],
-            device="cuda" if torch.cuda.is_available() else "cpu",
+            device="cuda" if use_gpu and not self.lacks_gpu else "cpu",
         )
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
-        """Predict the parts that a batch names, and write a predictions part for each."""
+        """Predict the parts that a batch names, and write a predictions part for each.
+
+        Raises:
+            ConfigError: The actor reserves a GPU, and torch does not see it.
+        """
+        if self.lacks_gpu:
+            # Not while it starts: of an actor that does not, Ray tells no cause.
+            raise ConfigError(
+                "an actor of the pool reserves a GPU, and torch sees none on its node: install "
+                "torch's CUDA build and NVIDIA's driver there (cluster/Dockerfile has the build), "
+                "or set predict.gpus_per_actor=0"
+            )
         with work.piece_of(self.origin) as watch:
             parts = [self._part(str(url), watch) for url in batch["url"]]
         return {

@@ -21,6 +21,7 @@ from typing import Any
 from ich_ray.budget import NO_HOURS, Hours
 from ich_ray.config import ClusterConfig, InputConfig, Settings
 from ich_ray.distributed import logs, records
+from ich_ray.distributed.causes import cause_of
 from ich_ray.distributed.nodes import check_variables
 from ich_ray.distributed.origin import Origin
 from ich_ray.errors import ConfigError, IchRayError, SurroundingsError, first_line
@@ -148,7 +149,7 @@ def session(
     try:
         yield run
     except _ray_errors() as error:
-        found = _cause(error)
+        found = cause_of(error)
         if found is error:
             raise
         raise found from error
@@ -167,25 +168,6 @@ def _ray_errors() -> tuple[type[BaseException], ...]:
     """Return what Ray raises: nothing before it was imported."""
     loaded = sys.modules.get("ray.exceptions")
     return () if loaded is None else (loaded.RayError,)
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Find what a person can act on in an error of Ray's; a bug in a task stays as it is."""
-    import ray.exceptions
-
-    seen: BaseException | None = error
-    while seen is not None:
-        # Ray's own wrapper is a subclass of what it wraps: look inside it first.
-        if isinstance(seen, IchRayError) and not isinstance(seen, ray.exceptions.RayError):
-            return seen
-        inner = getattr(seen, "cause", None)
-        seen = inner if isinstance(inner, BaseException) else seen.__cause__
-    if isinstance(error, ray.exceptions.RayTaskError):
-        return error
-    return SurroundingsError(
-        f"the cluster failed ({first_line(error)}); run the same command again, "
-        "it goes on with what is missing"
-    )
 
 
 @contextlib.contextmanager

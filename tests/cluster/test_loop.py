@@ -9,6 +9,7 @@ import ray.data
 import torch
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
+from ich_ray.config import PredictConfig
 from ich_ray.distributed.ingest import ingest
 from ich_ray.distributed.inputs import channels_of
 from ich_ray.distributed.lineage import (
@@ -16,7 +17,8 @@ from ich_ray.distributed.lineage import (
     model_lineage,
     trained_model,
 )
-from ich_ray.distributed.predict import predict, prediction_task
+from ich_ray.distributed.origin import Origin
+from ich_ray.distributed.predict import PartPredictor, predict, prediction_task
 from ich_ray.distributed.session import Session, select
 from ich_ray.distributed.train import plan_train
 from ich_ray.errors import ConfigError
@@ -94,6 +96,24 @@ def test_predictions_cover_every_slice_once(finished: Path, model: str, selectio
         predicted = [row["slice"] for row in predictions_of(run, model, selection)]
     assert len(slices) > 8
     assert predicted == slices
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_an_actor_that_reserves_a_gpu_which_torch_does_not_see_does_not_take_the_cpu(
+    finished: Path,
+) -> None:
+    with opened(finished) as run:
+        (selection,) = select(run, ["c"])
+        task = prediction_task(run, trained_model(run, "teacher"), selection)
+        actor = PartPredictor(
+            store=run.store,
+            task=task,
+            config=run.settings.input,
+            pool=PredictConfig(gpus_per_actor=1.0),
+            origin=Origin(),
+        )
+        with pytest.raises(ConfigError, match=r"sees none on its node.*gpus_per_actor=0"):
+            actor({"url": np.array(selection.corpus.files)})
 
 
 def test_the_student_starts_from_its_teacher_and_learns_from_its_labels(finished: Path) -> None:
