@@ -187,8 +187,9 @@ class _Log:
                     continue
                 try:
                     self._take(coming.result())
-                except (StopAsyncIteration, RuntimeError):
-                    # The job ended, or the connection did: whoever called finds out.
+                except (StopAsyncIteration, RuntimeError, OSError, aiohttp.ClientError):
+                    # The job ended, or the connection did, or a new head refuses the log of a job
+                    # that it does not know: whoever called finds out.
                     return
                 coming = asyncio.ensure_future(anext(lines))
         finally:

@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from benchmarks.cluster_faults import WHOLE, Bench
-from ich_ray.distributed.job_client import connect, jobs_of
+from ich_ray.distributed import job_client
+from ich_ray.distributed.job_client import ClusterLostError, connect, follow, jobs_of
 from ich_ray.errors import ConfigError, SurroundingsError
 
 
@@ -130,6 +131,15 @@ def answering(version: str | None, *, python: str = "3.11.9", jobs: int = 200) -
 def test_a_cluster_of_another_ray_is_refused_with_both_versions() -> None:
     with answering("2.31.0") as address, pytest.raises(ConfigError, match=r"2\.31\.0.*needs 2\.60"):
         connect(address)
+
+
+def test_a_job_that_a_new_head_does_not_know_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    # It answers the request for the log as for the job: 404, which is no WebSocket either.
+    monkeypatch.setattr(job_client, "PATIENCE_S", 3.0)
+    with answering("2.60.0", jobs=404) as address:
+        client = connect(address)
+        with pytest.raises(ClusterLostError, match="knows no job train-0 any more"):
+            follow(client, address, "train-0", lambda _: None)
 
 
 def test_a_cluster_of_a_python_that_is_too_old_is_refused() -> None:
