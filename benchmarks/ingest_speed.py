@@ -8,7 +8,8 @@ the memory of the system, as with a corpus that is larger. Ours and the pipeline
 processes, the plain loop in one. Two at work share caches, memory and, where processors have two
 threads a core, the core itself: one and the same part cost 2.1 CPU s for 1,000 slices alone and
 2.65 beside another, on a 2-core cloud machine. So ours is measured with one worker too
-(`ours_one`).
+(`ours_one`). On another day two plain loops at once cost there what one did alone, and repetitions
+of one command differed by 20 %: look at each of the runs, not at the median alone.
 Then the memory of a worker, large beside small, and a second ingest of what is unchanged, beside a
 bare listing. Prints each run, and last one line of JSON with the medians over the repetitions.
 
@@ -279,11 +280,10 @@ def main() -> None:
     if "speed" in options.parts:
         local = local_place(options.out, options.small, options.large)
         result |= ratios(bench, local, options.repetitions, options.contenders)
-    largest = local_place(options.out, options.small, options.memory or options.large)
-    if "memory" in options.parts:
-        result |= memory(bench, largest, options.repetitions)
-    if "unchanged" in options.parts:
-        result |= unchanged(bench, largest, options.repetitions)
+    for name, measure in (("memory", memory), ("unchanged", unchanged)):
+        if name in options.parts:
+            largest = local_place(options.out, options.small, options.memory or options.large)
+            result |= measure(bench, largest, options.repetitions)
     if "s3" in options.parts:
         with s3_place(options.out, options.s3 // 6, options.s3) as remote:
             found = ratios(bench, remote, options.repetitions, options.contenders)

@@ -3,6 +3,8 @@
 import gc
 import weakref
 
+import pytest
+
 from ich_ray.garbage import seldom_collected
 
 
@@ -31,8 +33,6 @@ def test_old_objects_are_not_walked_again_while_young_cycles_go() -> None:
 
 def test_the_thresholds_come_back_after_an_error() -> None:
     before = gc.get_threshold()
-    try:
-        with seldom_collected():
-            raise KeyError
-    except KeyError:
-        assert gc.get_threshold() == before
+    with pytest.raises(KeyError), seldom_collected():
+        raise KeyError
+    assert gc.get_threshold() == before
