@@ -50,11 +50,11 @@ def encode_into(
         raise TypeError(f"slices are int16, uint16 or uint8; got {stored.dtype}")
     little = np.ascontiguousarray(stored, _CODECS[codec])
     values = little.view(np.dtype(f"<u{stored.dtype.itemsize}"))
-    differences = _differences(values, *_scratch(values.shape, values.dtype))
+    differences = _differences(values, *_scratch(values.size, values.dtype))
     if values.dtype.itemsize == 1:
-        data[:] = differences.reshape(-1)
+        data[:] = differences
     else:
-        _planes(differences, data.reshape(2, *values.shape))
+        _planes(differences, data.reshape(2, -1))
     return codec
 
 
@@ -105,21 +105,21 @@ _own = local()
 
 
 def _scratch(
-    shape: tuple[int, ...], dtype: np.dtype[Any]
-) -> tuple[Integer[np.ndarray, "rows columns"], Integer[np.ndarray, "rows columns"]]:
+    size: int, dtype: np.dtype[Any]
+) -> tuple[Integer[np.ndarray, " pixels"], Integer[np.ndarray, " pixels"]]:
     """Return two arrays of this thread's, of any content: new memory costs as much as the work."""
     found = getattr(_own, "scratch", None)
-    if found is None or found[0].shape != shape or found[0].dtype != dtype:
-        found = _own.scratch = np.empty(shape, dtype), np.empty(shape, dtype)
+    if found is None or found[0].size != size or found[0].dtype != dtype:
+        found = _own.scratch = np.empty(size, dtype), np.empty(size, dtype)
     first, second = found
     return first, second
 
 
 def _differences(
     values: Integer[np.ndarray, "rows columns"],
-    down: Integer[np.ndarray, "rows columns"],
-    both: Integer[np.ndarray, "rows columns"],
-) -> Integer[np.ndarray, "rows columns"]:
+    down: Integer[np.ndarray, " pixels"],
+    both: Integer[np.ndarray, " pixels"],
+) -> Integer[np.ndarray, " pixels"]:
     """Return each column less the one before, of each row less the one above, modulo the width.
 
     Args:
@@ -127,16 +127,17 @@ def _differences(
         down: Scratch.
         both: Becomes the result.
     """
-    down[:1] = values[:1]
-    np.subtract(values[1:], values[:-1], out=down[1:])
-    both[:, :1] = down[:, :1]
-    np.subtract(down[:, 1:], down[:, :-1], out=both[:, 1:])
+    columns = values.shape[1]
+    flat = values.reshape(-1)
+    down[:columns] = flat[:columns]
+    # Over all rows at once, a third faster than row by row; then the first column is put right.
+    np.subtract(flat[columns:], flat[:-columns], out=down[columns:])
+    np.subtract(down[1:], down[:-1], out=both[1:])
+    both[::columns] = down[::columns]
     return both
 
 
-def _planes(
-    values: Integer[np.ndarray, "rows columns"], planes: UInt8[np.ndarray, "2 rows columns"]
-) -> None:
+def _planes(values: Integer[np.ndarray, " pixels"], planes: UInt8[np.ndarray, "2 pixels"]) -> None:
     """Fill in the low bytes, then the high ones: value = signed low + 256 * high, modulo 2^16.
 
     `values` is used up.
