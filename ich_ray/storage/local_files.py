@@ -27,6 +27,16 @@ def read_range(path: str, start: int, end: int) -> bytes:
         return os.pread(stream.fileno(), end - start, start)
 
 
+def announce(path: str, *, end: int | None = None) -> None:
+    """Have the system fetch a file, or its bytes before `end`, while this process goes on.
+
+    Of a file that cannot be opened nothing is said here: reading it will.
+    """
+    if hasattr(os, "posix_fadvise"):
+        with contextlib.suppress(OSError), open(path, "rb", buffering=0) as stream:
+            os.posix_fadvise(stream.fileno(), 0, end or 0, os.POSIX_FADV_WILLNEED)
+
+
 def _advise(stream: BinaryIO, advice: str) -> None:
     """Tell the system how a file is read, where it listens: macOS has no such call."""
     if hasattr(os, "posix_fadvise"):

@@ -116,6 +116,11 @@ class Store:
             self._confirm_absent(url)
             raise FileNotFoundError(f"{url} does not exist") from None
 
+    def announce(self, url: str, *, end: int | None = None) -> None:
+        """Say that an object, or its bytes before `end`, will be read soon; a disk then starts."""
+        if is_local(url):
+            local_files.announce(path_of(url), end=end)
+
     @contextlib.contextmanager
     def open(self, url: str) -> Iterator[BinaryIO]:
         """Open an object for reading; an outage while it is read is a SurroundingsError."""

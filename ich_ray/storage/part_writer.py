@@ -137,13 +137,17 @@ class PartWriter:
         spare_what_is_imported()
         most = min(dicom.HEADER_BYTES, max((size for _, size, _ in objects), default=0))
         depth = depth_of([url for url, _, _ in objects], most)
-        for item, start in read_ahead(self._start_of, objects, depth=depth):
+        starts = read_ahead(self._start_of, objects, depth=depth, announce=self._announce_start)
+        for item, start in starts:
             yield partial(self._header, *item, start)
 
     def _start_of(self, item: tuple[str, int, str]) -> bytes:
         url, size, source = item
         end = dicom.HEADER_BYTES if size > dicom.HEADER_BYTES else None
         return fetch(self.store, url, source, size, end=end)
+
+    def _announce_start(self, item: tuple[str, int, str]) -> None:
+        self.store.announce(item[0], end=dicom.HEADER_BYTES)
 
     def _header(self, url: str, size: int, source: str, start: Callable[[], bytes]) -> dicom.Header:
         whole = size <= dicom.HEADER_BYTES
@@ -169,7 +173,8 @@ class PartWriter:
         part = None
         if first is not None:
             table_url = corpus.slices_url(self.store, self.corpus)
-            part = write_groups(self.store, table_url, name, corpus.SCHEMA, _chain(first, groups))
+            rows = _chain(first, groups)
+            part = write_groups(self.store, table_url, name, corpus.SCHEMA, rows, page_rows=1)
         finished = Finished(name, part, tuple(found.entries), found.labelled, found.kept_rows)
         self.store.write_bytes(record_url, finished.to_json().encode())
         return finished
@@ -228,7 +233,10 @@ class PartWriter:
         largest = max((item.size for item in objects), default=0)
         depth = depth_of([item.url for item in objects], largest)
         return read_ahead(
-            lambda item: fetch(self.store, item.url, item.source, item.size), objects, depth=depth
+            lambda item: fetch(self.store, item.url, item.source, item.size),
+            objects,
+            depth=depth,
+            announce=lambda item: self.store.announce(item.url),
         )
 
     def _read_slices(self, item: Planned, data: bytes, exam: ReadExam) -> None:

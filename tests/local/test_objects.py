@@ -174,3 +174,15 @@ def test_a_bucket_of_another_region_is_told_from_a_store_that_is_away() -> None:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def test_a_file_that_is_announced_is_read_as_any(store: Store) -> None:
+    url = store.url("a.bin")
+    store.write_bytes(url, b"first")
+    store.announce(url)
+    store.announce(url, end=2)
+    assert store.read_bytes(url) == b"first"
+    # Whoever reads it says what is wrong with it.
+    store.announce(store.url("gone"))
+    store.announce(store.root)
+    store.announce("s3://elsewhere/a.bin")

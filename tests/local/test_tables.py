@@ -1,6 +1,7 @@
 import threading
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,6 +15,7 @@ from ich_ray.storage.tables import (
     iterate_groups,
     open_table,
     read_rows,
+    write_groups,
     write_part,
 )
 
@@ -105,6 +107,25 @@ def test_pixels_have_no_statistics_and_no_dictionary(store: Store) -> None:
     assert column.statistics is None
     assert column.compression == "ZSTD"
     assert not column.has_dictionary_page
+
+
+def test_a_row_that_fills_a_page_has_its_own(store: Store) -> None:
+    schema = pa.schema([("pixels", pa.binary()), ("number", pa.int64())])
+    rng = np.random.default_rng(1)
+    rows = pa.table(
+        {"pixels": [rng.bytes(512 * 1024) for _ in range(4)], "number": [0, 1, 2, 3]}, schema=schema
+    )
+    sizes = {}
+    for page_rows in (1, 1024):
+        part = write_groups(
+            store, store.url("t"), f"{page_rows}", schema, [rows], page_rows=page_rows
+        )
+        with store.open(store.url("t", part.path)) as stream:
+            assert pq.read_table(stream).equals(rows)
+            stream.seek(0)
+            column = pq.ParquetFile(stream).metadata.row_group(0).column(0)
+            sizes[page_rows] = column.total_uncompressed_size
+    assert sizes[1] > sizes[1024], "each page has a header of its own"
 
 
 def test_commits_at_once_all_land(store: Store) -> None:
