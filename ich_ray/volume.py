@@ -1,5 +1,6 @@
 """The geometry of a series: where a slice lies, in which order, and who its neighbours are."""
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -87,7 +88,9 @@ def position_along(normal: Float64[np.ndarray, " axis"], corner: Sequence[float]
     Ordering by z alone is wrong for a tilted gantry only by scale, but wrong altogether for
     other orientations; the projection is right for all.
     """
-    return float(np.dot(normal, np.array(corner, np.float64)))
+    a, b, c = normal.tolist()
+    x, y, z = corner
+    return float(a * x + b * y + c * z)
 
 
 def tilt_of(normal: Float64[np.ndarray, " axis"]) -> float:
@@ -96,7 +99,7 @@ def tilt_of(normal: Float64[np.ndarray, " axis"]) -> float:
     >>> tilt_of(np.array([0.0, 0.0, -1.0]))
     0.0
     """
-    return float(np.degrees(np.arccos(min(1.0, abs(float(normal[2]))))))
+    return math.degrees(math.acos(min(1.0, abs(float(normal[2])))))
 
 
 def same_pixels(a: Plane, b: Plane, shape: tuple[int, int]) -> bool:

@@ -225,10 +225,10 @@ def _slice(
     with decoding(Reason.BAD_HEADER, "its pixel description cannot be read"):
         stored, intercept = repaired(stored, dataset, slope, intercept)
     return Slice(
-        exam=pseudonyms.of(exam),
+        exam=pseudonyms.shared(exam),
         key=pseudonyms.of(instance),
-        patient=pseudonyms.of(patient),
-        series=pseudonyms.of(series),
+        patient=pseudonyms.shared(patient),
+        series=pseudonyms.shared(series),
         stored=stored,
         slope=slope,
         intercept=intercept,

@@ -38,7 +38,7 @@ def geometry_of(dataset: Tags, pseudonyms: Pseudonyms) -> Geometry:
         thickness_mm=None if thickness is None else thickness[0],
         tilt_deg=tilt,
         plane=plane,
-        frame=pseudonyms.of(frame) if frame else None,
+        frame=pseudonyms.shared(frame) if frame else None,
     )
 
 
@@ -103,6 +103,6 @@ def numbers_of(dataset: Tags, name: str, count: int) -> list[float] | None:
     if not values:
         return None
     numbers = [float(value) for value in values]
-    if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
+    if len(numbers) != count or not all(map(math.isfinite, numbers)):
         raise InvalidExam(Reason.BAD_HEADER, f"{name} does not hold {count} finite numbers")
     return numbers

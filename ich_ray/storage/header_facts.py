@@ -6,6 +6,7 @@ codes are taken from the raw bytes, which are ASCII, and not through pydicom's v
 
 import math
 from functools import lru_cache
+from typing import Any
 
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
@@ -26,16 +27,16 @@ def header_facts(dataset: Dataset | PlainDataset) -> HeaderFacts:
     Raises:
         Unsure: A plain data set leaves an odd value to pydicom.
     """
-    orientation = _text(dataset, "ImageOrientationPatient")
-    position, tilt = _place(orientation, _text(dataset, "ImagePositionPatient"))
-    thickness = _numbers(_text(dataset, "SliceThickness"), 1)
+    orientation = _numbers(dataset, "ImageOrientationPatient", 6)
+    position, tilt = _place(orientation, _numbers(dataset, "ImagePositionPatient", 3))
+    thickness = _numbers(dataset, "SliceThickness", 1)
     return HeaderFacts(
         position_mm=position,
         tilt_deg=tilt,
         thickness_mm=thickness[0] if thickness else None,
-        series_number=_whole(_text(dataset, "SeriesNumber")),
-        acquisition=_whole(_text(dataset, "AcquisitionNumber")),
-        instance=_whole(_text(dataset, "InstanceNumber")),
+        series_number=_whole(dataset, "SeriesNumber"),
+        acquisition=_whole(dataset, "AcquisitionNumber"),
+        instance=_whole(dataset, "InstanceNumber"),
         signs=_signs(
             _text(dataset, "SeriesDescription"),
             _text(dataset, "ConvolutionKernel"),
@@ -57,8 +58,9 @@ def _signs(description: str, kernel: str, image_type: str, agent: str) -> frozen
     )
 
 
-def _place(orientation: str, corner: str) -> tuple[float | None, float | None]:
-    directions, start = _numbers(orientation, 6), _numbers(corner, 3)
+def _place(
+    directions: list[float] | None, start: list[float] | None
+) -> tuple[float | None, float | None]:
     if directions is None:
         return None, None
     try:
@@ -69,32 +71,47 @@ def _place(orientation: str, corner: str) -> tuple[float | None, float | None]:
     return position, volume.tilt_of(normal)
 
 
-def _text(dataset: Dataset | PlainDataset, name: str) -> str:
+def _value(dataset: Dataset | PlainDataset, name: str) -> Any:
     if isinstance(dataset, PlainDataset):
-        value = dataset.get(name)
-    else:
-        tag = tag_for_keyword(name)
-        assert tag is not None, name
-        value = dataset.get_item(tag).value if tag in dataset else None
+        return dataset.get(name)
+    tag = tag_for_keyword(name)
+    assert tag is not None, name
+    return dataset.get_item(tag).value if tag in dataset else None
+
+
+def _text(dataset: Dataset | PlainDataset, name: str) -> str:
+    return _as_text(_value(dataset, name))
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
     if isinstance(value, bytes):
         # What is looked for is ASCII; other letters need only not fail.
         return value.decode("latin-1").strip(" \0")
-    if value is None or isinstance(value, str | int | float):
+    if value is None or isinstance(value, int | float):
         return "" if value is None else str(value)
     return "\\".join(str(part) for part in value)
 
 
-def _numbers(text: str, count: int) -> list[float] | None:
-    try:
-        numbers = [float(part) for part in text.split("\\")]
-    except ValueError:
-        return None
-    fits = len(numbers) == count and all(math.isfinite(number) for number in numbers)
+def _numbers(dataset: Dataset | PlainDataset, name: str, count: int) -> list[float] | None:
+    value = _value(dataset, name)
+    if isinstance(value, float):
+        numbers = [value]
+    elif isinstance(value, list) and isinstance(value[0], float):
+        numbers = value
+    else:
+        try:
+            numbers = [float(part) for part in _as_text(value).split("\\")]
+        except ValueError:
+            return None
+    fits = len(numbers) == count and all(map(math.isfinite, numbers))
     return numbers if fits else None
 
 
-def _whole(text: str) -> int | None:
+def _whole(dataset: Dataset | PlainDataset, name: str) -> int | None:
+    value = _value(dataset, name)
     try:
-        return int(text)
+        return value if isinstance(value, int) else int(_as_text(value))
     except ValueError:
         return None

@@ -39,9 +39,10 @@ _MOST_ITEMS = 64
 """Of sequences: dicomsdl reads them by recursion, and a stack is finite."""
 
 _PIXEL_DATA = b"\xe0\x7f\x10\x00"
-_OTHER_PIXELS = (0x7FE00008, 0x7FE00009)
-_CHARACTER_SET = 0x00080005
-_TEXT = {"AE", "AS", "CS", "DA", "DT", "LO", "PN", "SH", "TM", "UI"}
+_OTHER_PIXELS = (b"\xe0\x7f\x08\x00", b"\xe0\x7f\x09\x00")
+"""Of floating point: they stand before Pixel Data. Within another value they are odd as well."""
+
+_TEXT = {b"AE", b"AS", b"CS", b"DA", b"DT", b"LO", b"PN", b"SH", b"TM", b"UI"}
 _ASCII = re.compile(rb"[ -\[\]-}]*")
 """Printable, and neither backslash nor tilde, which Japanese sets replace by other signs."""
 
@@ -81,7 +82,7 @@ class PlainDataset:
         if self._header[body:] != written[_written_meta_end(written) :]:
             raise Unsure
         self._pixels = _pixels_start(window, end, explicit=self._explicit)
-        if any(self._element(tag) is not None for tag in _OTHER_PIXELS):
+        if any(tag in self._header for tag in _OTHER_PIXELS):
             raise Unsure
         self._encoding = self._text_encoding()
 
@@ -91,7 +92,7 @@ class PlainDataset:
         Raises:
             Unsure: It is not of a plain form.
         """
-        found = self._element(_tag_of(name))
+        found = self._element(name)
         if found is None:
             return None
         values = _converted(*found, self._encoding)
@@ -153,7 +154,9 @@ class PlainDataset:
             raise Unsure
         return stored
 
-    def _element(self, tag: int) -> tuple[str, bytes] | None:
+    def _element(self, name: str) -> tuple[bytes, bytes] | None:
+        """Return VR and value of an element, None where it is absent."""
+        tag, tag_bytes, known_vr = _tag_of(name)
         element = self._dataset.getDataElement(tag)
         offset = element.offset()
         if offset == 0:
@@ -161,15 +164,15 @@ class PlainDataset:
         header = self._header
         value = header[offset : offset + element.length()]
         if not self._explicit:
-            return dictionary_VR(tag), value
+            return known_vr, value
         # Of the short form, whose VR stands between the tag and two bytes of length.
-        if header[offset - 8 : offset - 4] != _tag_bytes(tag):
+        if not header.startswith(tag_bytes, offset - 8):
             raise Unsure
-        return header[offset - 4 : offset - 2].decode("latin-1"), value
+        return header[offset - 4 : offset - 2], value
 
     def _text_encoding(self) -> str | None:
         """Return the encoding of text, None of sets of which only plain ASCII is read here."""
-        found = self._element(_CHARACTER_SET)
+        found = self._element("SpecificCharacterSet")
         name = "" if found is None else found[1].decode("latin-1").rstrip(" \0")
         if name in ("", "ISO_IR 6"):
             return "ascii"
@@ -182,16 +185,16 @@ class PlainDataset:
 
 # The slices of an exam agree in most elements.
 @lru_cache(maxsize=1024)
-def _converted(vr: str, value: bytes, encoding: str | None) -> tuple[Any, ...]:
+def _converted(vr: bytes, value: bytes, encoding: str | None) -> tuple[Any, ...]:
     """Return the values of an element, as pydicom would."""
     if vr in _TEXT:
         return tuple(_text(part, encoding) for part in _parts(value))
-    if vr == "DS":
+    if vr == b"DS":
         return tuple(float(_matched(_NUMBER, part)) for part in _parts(value))
-    if vr == "IS":
+    if vr == b"IS":
         return tuple(int(_matched(_WHOLE, part)) for part in _parts(value))
-    if vr in ("US", "SS") and len(value) == 2:
-        return (int.from_bytes(value, "little", signed=vr == "SS"),)
+    if vr in (b"US", b"SS") and len(value) == 2:
+        return (int.from_bytes(value, "little", signed=vr == b"SS"),)
     raise Unsure
 
 
@@ -252,12 +255,13 @@ def _meta_end(header: bytes, dataset: Any) -> int:
         tag = element.tag()
         if tag >> 16 != 2:
             break
-        long_form = element.vr() == dicomsdl.VR.OB
-        if element.offset() != end + (12 if long_form else 8):
+        offset = element.offset()
+        # Of OB alone the length takes four bytes more.
+        if offset != end + (12 if header.startswith(b"OB", end + 4) else 8):
             raise Unsure
-        if header[end : end + 4] != _tag_bytes(tag):
+        if not header.startswith(_tag_bytes(tag), end):
             raise Unsure
-        end = element.offset() + element.length()
+        end = offset + element.length()
     return end
 
 
@@ -280,10 +284,11 @@ def _pixels_start(window: bytes, tag_at: int, *, explicit: bool) -> tuple[int, i
 
 
 @cache
-def _tag_of(name: str) -> int:
+def _tag_of(name: str) -> tuple[int, bytes, bytes]:
+    """Return the tag of a keyword, as a number and as its bytes, and its VR by the dictionary."""
     tag = tag_for_keyword(name)
     assert tag is not None, name
-    return tag
+    return tag, _tag_bytes(tag), dictionary_VR(tag).encode()
 
 
 @cache
