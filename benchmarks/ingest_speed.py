@@ -5,11 +5,10 @@ a small one, for 1,000 more slices of 512 x 512, uncompressed: our ingest, our i
 alone, a plain loop, and a naive Ray Data pipeline, with the arrays that pydicom gives and with our
 encoding of them (benchmarks/ingest_rivals.py), taking turns, none with anything of the corpus in
 the memory of the system, as with a corpus that is larger. Ours and the pipelines work in two
-processes, the plain loop in one. Two at work share caches, memory and, where processors have two
-threads a core, the core itself: one and the same part cost 2.1 CPU s for 1,000 slices alone and
-2.65 beside another, on a 2-core cloud machine. So ours is measured with one worker too
-(`ours_one`). On another day two plain loops at once cost there what one did alone, and repetitions
-of one command differed by 20 %: look at each of the runs, not at the median alone.
+processes, the plain loop in one; `ours_one` is ours with one worker. On a cloud machine of 2 cores
+repetitions of one command differ by 20 %: look at each of the runs, not at the median alone. Where
+Ray's daemons and the driver share so few cores with the workers they count: idle, they take a sixth
+of a core, which is half a second for 1,000 slices.
 Then the memory of a worker, large beside small, and a second ingest of what is unchanged, beside a
 bare listing. Prints each run, and last one line of JSON with the medians over the repetitions.
 
