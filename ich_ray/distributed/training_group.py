@@ -1,0 +1,197 @@
+"""The group of processes that trains a model: Ray Train around training_worker, by torch's DDP.
+
+Whoever starts it does without torch, which takes seconds to import: the driver has no use for it,
+and Ray Train's controller has one when its workers are there, who import it at the same time.
+"""
+
+import logging
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.fs
+import ray.train
+from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train.backend import Backend, BackendConfig
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+from ich_ray.budget import Allowance
+from ich_ray.config import ModelConfig
+from ich_ray.distributed import logs, metrics
+from ich_ray.distributed.lineage import ModelLineage
+from ich_ray.distributed.origin import Origin
+from ich_ray.distributed.training_needs import worker_of
+from ich_ray.errors import IchRayError, QualityError, SurroundingsError
+from ich_ray.storage.objects import Store
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingJob:
+    """All that a worker needs."""
+
+    config: ModelConfig
+    name: str
+    model: ModelLineage
+    store: Store
+    channels: int
+    cache: str
+    board: Any
+    revision: str
+    allowance: Allowance
+    origin: Origin
+
+
+class _Failures(UserCallback):
+    """Counts the worker groups that failed; Ray Train calls it in its controller."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Any]) -> None:
+        """Count a failure and name the ranks."""
+        logs.in_worker(self.origin)
+        metrics.retries("train_workers")
+        ranks = {str(rank): type(error).__name__ for rank, error in worker_exceptions.items()}
+        _log.warning("workers failed", extra={"ranks": ranks})
+
+
+@dataclass
+class _Torch(BackendConfig):
+    """Ray Train's TorchConfig, made where it is used."""
+
+    backend: str
+    timeout_s: int
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        """What sets the group up."""
+        return _TorchBackend
+
+    @property
+    def train_func_context(self) -> Any:
+        """What a worker trains in."""
+        return _in_torch
+
+    def real(self) -> BackendConfig:
+        """Return Ray Train's own."""
+        from ray.train.torch import TorchConfig
+
+        return TorchConfig(backend=self.backend, timeout_s=self.timeout_s)
+
+
+class _TorchBackend(Backend):
+    """Ray Train's torch backend, imported in the controller while the workers import torch."""
+
+    # As Ray Train's own: workers of a node see each other's GPUs.
+    share_cuda_visible_devices = True
+
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
+        """Make the process group."""
+        begun = worker_group.execute_async(_import_torch)
+        real = backend_config.real()
+        ray.get(begun)
+        real.backend_cls().on_start(worker_group, real)
+
+    def on_training_start(self, worker_group: Any, backend_config: Any) -> None:
+        """Pass it on."""
+        real = backend_config.real()
+        real.backend_cls().on_training_start(worker_group, real)
+
+    def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
+        """End the process group."""
+        real = backend_config.real()
+        real.backend_cls().on_shutdown(worker_group, real)
+
+
+def _import_torch() -> None:
+    import ich_ray.distributed.training_worker  # noqa: F401
+
+
+def _in_torch() -> AbstractContextManager[Any]:
+    from ray.train.torch import TorchConfig
+
+    context: AbstractContextManager[Any] = TorchConfig().train_func_context()
+    return context
+
+
+def _work(arguments: dict[str, Any]) -> None:
+    """Train in one process of the group (Ray Train calls it in each)."""
+    from ich_ray.distributed.training_worker import train
+
+    train(arguments["job"])
+
+
+class _Trainer(DataParallelTrainer):
+    """Leaves Ctrl-C to Python, and so to whoever holds leases and the cluster.
+
+    Ray Train 2.60 answers it by an abort that is lost while workers start, and by exit code 0.
+    """
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        pass
+
+
+def fit(job: TrainingJob) -> dict[str, Any]:
+    """Run the group to its end; return what it reported last, nothing before a checkpoint.
+
+    Raises:
+        QualityError: The loss is no number.
+        IchRayError: What else a worker raised for a person to act on.
+        SurroundingsError: Workers died more often than `max_failures`.
+    """
+    config, filesystem, path = job.config, *_checkpoint_folder(job)
+    each = worker_of(config)
+    trainer = _Trainer(
+        _work,
+        train_loop_config={"job": job},
+        backend_config=_Torch(backend="nccl" if config.use_gpu else "gloo", timeout_s=600),
+        scaling_config=ScalingConfig(
+            num_workers=config.num_workers,
+            use_gpu=config.use_gpu,
+            resources_per_worker={
+                "CPU": each.cpus,
+                "memory": each.memory,
+                **({"GPU": each.gpus} if each.gpus else {}),
+            },
+            accelerator_type=each.gpu_kind or None,
+        ),
+        run_config=RunConfig(
+            name=job.model.url.rsplit("/", 1)[1],
+            storage_path=path,
+            storage_filesystem=filesystem,
+            failure_config=FailureConfig(max_failures=config.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            # The declared type is that of Train V1, whose callbacks V2 refuses.
+            callbacks=[_Failures(job.origin)],  # type: ignore[list-item]
+        ),
+    )
+    try:
+        return dict(trainer.fit().metrics or {})
+    except ray.train.TrainingFailedError as error:
+        raise _reason(job, error) from error
+
+
+def _reason(job: TrainingJob, error: ray.train.TrainingFailedError) -> IchRayError:
+    """Say what ended the run: what a worker named, or that workers died."""
+    for failure in getattr(error, "worker_failures", {}).values():
+        if isinstance(failure, IchRayError):
+            return type(failure)(f"model {job.name}: {failure}")
+        if isinstance(failure, FloatingPointError):
+            return QualityError(f"model {job.name}: {failure}; lower its learning_rate")
+    return SurroundingsError(
+        f"model {job.name}: its workers failed more than max_failures="
+        f"{job.config.max_failures} times ({_last_line(error)}); the same command continues "
+        "from the last checkpoint"
+    )
+
+
+def _checkpoint_folder(job: TrainingJob) -> tuple[pyarrow.fs.FileSystem | None, str]:
+    """Return where Ray Train keeps the checkpoints of the run: beside the model."""
+    return job.store.arrow_file_system(job.store.url("checkpoints", job.name))
+
+
+def _last_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[-1]
