@@ -29,7 +29,7 @@ import resource
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,8 @@ DRIVER_SHARDS = 1_000
 class Waiting:
     """Waits as long as a GPU would work, and writes the shard's probabilities."""
 
-    def __init__(self, *, store: Store, task: Any, config: Any, batch: int, origin: Any) -> None:
-        self.store, self.url, self.work_s = store, task.url, task.work_s
+    def __init__(self, *, store: Store, tasks: Sequence["Task"], **_: Any) -> None:
+        self.store, self.url, self.work_s = store, tasks[0].url, tasks[0].work_s
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
         """Do one shard."""
@@ -79,7 +79,7 @@ def rate(run: Session, pool: int, shards: int, work_s: float) -> tuple[float, fl
     """Return slices/s from the first finished shard to the last, and from the call to the last."""
     task: Any = Task(run.store.url(f"scaling-{pool}-{work_s:g}"), work_s)
     began, times = time.monotonic(), []
-    for _ in stage._pool_over(run, task, [f"shard-{i}" for i in range(shards)]):
+    for _ in stage._pool_over(run, [task], [{"url": f"shard-{i}"} for i in range(shards)]):
         times.append(time.monotonic())
     # The first of each worker are together: what a pool does in steady state begins after them.
     steady = (len(times) - pool) / (times[-1] - times[pool - 1])

@@ -29,7 +29,13 @@ from ich_ray.distributed.estimates import Planned
 from ich_ray.distributed.lineage import TrainedModel, refuse_shared_patients, trained_model
 from ich_ray.distributed.metering import metered, reserved_by, tasks_at_once
 from ich_ray.distributed.origin import here
-from ich_ray.distributed.predict import planned_work, pool_need, predict, prediction_task
+from ich_ray.distributed.predict import (
+    planned_work,
+    pool_need,
+    predict,
+    predict_all,
+    prediction_task,
+)
 from ich_ray.distributed.progress import bar
 from ich_ray.distributed.resources import check_fits, options
 from ich_ray.distributed.session import Selection, Session, select
@@ -156,8 +162,11 @@ def evaluate(run: Session) -> Evaluation:
     models = {name: trained_model(run, model) for name, model in config.models.items()}
     for model in models.values():
         records.read("model", model.url, model.identity)
-    test = select(run, config.test)
-    levels = _levels(run, models, select(run, config.tuning))
+    test, tuning = select(run, config.test), select(run, config.tuning)
+    predict_all(
+        run, [prediction_task(run, m, s) for m in models.values() for s in (*test, *tuning)]
+    )
+    levels = _levels(run, models, tuning)
     found = _statistics(run, models, test, threshold=True)
     exams, keys = _exams(found, next(iter(models)), test)
     predicted = {name: _predicted(found[name], keys, exams, level=levels[name]) for name in models}
@@ -229,6 +238,7 @@ def _statistics(
     """Return model -> exam -> statistics, computed on the cluster."""
     found: dict[str, dict[str, ExamStatistics]] = {name: {} for name in [*models, THRESHOLD]}
     for selection in selections:
+        # They are made already, by one pool for all selections.
         tables = {
             name: predict(run, prediction_task(run, model, selection))
             for name, model in models.items()

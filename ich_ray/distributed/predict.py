@@ -1,8 +1,9 @@
 """An actor pool around learning.predictor: one predictions part for each part of a corpus."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +32,9 @@ from ich_ray.storage.predictions import MAP_KIND, PREDICTIONS, encode_map
 from ich_ray.storage.tables import Part, Table, commit_once, open_table, part_path, write_part
 from ich_ray.storage.urls import join
 from ich_ray.windows import preprocessing_id
+
+if TYPE_CHECKING:
+    from ich_ray.learning.predictor import Predictor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,53 +67,92 @@ def prediction_task(run: Session, model: TrainedModel, selection: Selection) -> 
 
 
 def predict(run: Session, task: PredictionTask) -> Table:
-    """Predict every slice of a selection, part by part; finished parts are not done again.
+    """Predict every slice of a selection; see predict_all."""
+    return predict_all(run, [task])[0]
+
+
+def predict_all(run: Session, tasks: Sequence[PredictionTask]) -> list[Table]:
+    """Predict every slice of all selections, part by part; finished parts are not done again.
+
+    One pool does them all, or one for each kind of work: actors take long to start.
 
     Raises:
         BudgetError: The budget is passed; the parts that are written are kept.
         ConfigError: The pool does not fit the cluster.
     """
-    done = open_table(run.store, task.url)
-    if done is not None:
-        records.read_table("predictions", done)
-        return done
-    with run.writing(task.url) as lease:
-        # Another run may have finished it while this one waited.
-        return open_table(run.store, task.url) or _predict(run, task, lease)
+    named = {task.url: task for task in tasks}
+    tables: dict[str, Table] = {}
+    leases: dict[str, Lease] = {}
+    with contextlib.ExitStack() as held:
+        # In one order: of two runs none waits for what the other holds while that waits for it.
+        for url in sorted(named):
+            done = open_table(run.store, url)
+            if done is None:
+                leases[url] = held.enter_context(run.writing(url))
+                # Another run may have finished it while this one waited.
+                done = open_table(run.store, url)
+            if done is not None:
+                records.read_table("predictions", done)
+                tables[url] = done
+        kinds: dict[str, list[tuple[PredictionTask, Lease]]] = {}
+        for url in leases.keys() - tables.keys():
+            kind = kind_of_work(run, named[url].model)
+            kinds.setdefault(kind, []).append((named[url], leases[url]))
+        for kind, leased in sorted(kinds.items()):
+            tables |= _predict(run, kind, leased)
+    return [tables[task.url] for task in tasks]
 
 
-def _predict(run: Session, task: PredictionTask, lease: Lease) -> Table:
+def _predict(
+    run: Session, kind: str, leased: Sequence[tuple[PredictionTask, Lease]]
+) -> dict[str, Table]:
+    """Predict by one pool, and commit each table when its last part is there."""
     run.ensure_ray()
     check_fits(run.settings.cluster, pool_need(run.settings.predict))
-    # Of an actor that cannot start Ray tells no cause: what it would refuse is refused here.
-    load_weights(run.store, task.model.url, task.model.record)
-    found = {item.key: item.size for item in run.store.listing(task.url)}
-    names = {url: part_name(task.selection, url) for url in task.selection.corpus.files}
-    missing = [url for url in names if part_path(names[url]) not in found]
-    parts = _finished_parts(run.store, task, set(names) - set(missing), names)
+    # By model: an actor holds one network at a time.
+    leased = sorted(leased, key=lambda one: (one[0].model.identity, one[0].url))
+    tasks = [task for task, _ in leased]
     pool = run.settings.predict
+    tables: dict[str, Table] = {}
+    parts = [_finished_parts(run.store, task) for task in tasks]
+    missing = [
+        {"task": number, "url": url}
+        for number, (task, known) in enumerate(zip(tasks, parts, strict=True))
+        for url in task.selection.corpus.files
+        if url not in known
+    ]
+
+    def commit(number: int) -> None:
+        task, lease = leased[number]
+        if len(parts[number]) == len(task.selection.corpus.files):
+            lease.check()
+            tables[task.url] = _commit(run, task, list(parts[number].values()))
+            records.wrote("predictions", task.url, tables[task.url].version)
+
     with (
         bar(
-            f"predict {task.selection.corpus.name} with {task.model.name}",
-            total=len(names),
+            f"predict {_names(task.selection.corpus.name for task in tasks)} "
+            f"with {_names(task.model.name for task in tasks)}",
+            total=sum(len(task.selection.corpus.files) for task in tasks),
             unit="part",
-            first=len(parts),
+            first=sum(map(len, parts)),
         ) as shown,
         metered(
-            run,
-            kind_of_work(run, task.model),
-            actor_of(pool),
-            processes=min(pool.actors, len(missing)),
+            run, kind, actor_of(pool), processes=min(pool.actors, max(1, len(missing)))
         ) as meter,
     ):
-        for row in _pool_over(run, task, missing):
-            parts.append(Part(row["path"], row["size"], row["rows"]))
+        for number in range(len(tasks)):
+            commit(number)
+        for done, row in enumerate(_pool_over(run, tasks, missing), start=1):
+            parts[row["task"]][row["url"]] = Part(row["path"], row["size"], row["rows"])
             shown.update(1)
-            meter.finished(row["rows"], more=len(parts) < len(names))
-    lease.check()
-    table = _commit(run, task, parts)
-    records.wrote("predictions", table.url, table.version)
-    return table
+            commit(row["task"])
+            meter.finished(row["rows"], more=done < len(missing))
+    return tables
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(names))
 
 
 def actor_of(pool: PredictConfig) -> Process:
@@ -151,38 +194,38 @@ def kind_of_work(run: Session, model: TrainedModel) -> str:
     return f"predict {model.record['network']} {run.settings.input.size} {device}"
 
 
-def _pool_over(run: Session, task: PredictionTask, urls: list[str]) -> Any:
-    """Yield one row a part as the actors finish them."""
-    if not urls:
+def _pool_over(
+    run: Session, tasks: Sequence[PredictionTask], parts: Sequence[Mapping[str, Any]]
+) -> Any:
+    """Yield one row a part as the actors finish them; a part is a task's number and a file."""
+    if not parts:
         return []
     pool = run.settings.predict
-    dataset = ray.data.from_items(
-        [{"url": url} for url in urls], override_num_blocks=len(urls)
-    ).map_batches(
+    dataset = ray.data.from_items(list(parts), override_num_blocks=len(parts)).map_batches(
         PartPredictor,
         fn_constructor_kwargs={
             "store": run.store,
-            "task": task,
+            "tasks": tuple(tasks),
             "config": run.settings.input,
             "pool": pool,
             "origin": here().of("predict"),
         },
         batch_size=1,
         batch_format="numpy",
-        compute=ray.data.ActorPoolStrategy(size=min(pool.actors, len(urls))),
+        compute=ray.data.ActorPoolStrategy(size=min(pool.actors, len(parts))),
         **options(actor_of(pool)),
     )
     return records.rows("predict", dataset)
 
 
 class PartPredictor:
-    """Predicts the slices of whole parts; loads its network once."""
+    """Predicts the slices of whole parts; holds the network of one model at a time."""
 
     def __init__(
         self,
         *,
         store: Store,
-        task: PredictionTask,
+        tasks: Sequence[PredictionTask],
         config: InputConfig,
         pool: PredictConfig,
         origin: Origin,
@@ -190,22 +233,12 @@ class PartPredictor:
         # Here and not above: the driver, which starts the pool, has no need of torch.
         import torch
 
-        from ich_ray.learning.predictor import Predictor
-
         torch.set_num_threads(1)
+        self.store, self.tasks, self.config, self.pool = store, tasks, config, pool
         self.origin = origin
-        record = task.model.record
-        weights = load_weights(store, task.model.url, record)
-        self.store, self.task, self.config, self.batch = store, task, config, pool.batch
-        use_gpu = pool.gpus_per_actor > 0
-        self.lacks_gpu = use_gpu and not torch.cuda.is_available()
-        self.predictor = Predictor(
-            {name: torch.from_numpy(np.array(value)) for name, value in weights.items()},
-            network=record["network"],
-            in_channels=record["in_channels"],
-            crop=record["crop"],
-            device="cuda" if use_gpu and not self.lacks_gpu else "cpu",
-        )
+        self.use_gpu = pool.gpus_per_actor > 0
+        self.lacks_gpu = self.use_gpu and not torch.cuda.is_available()
+        self.loaded: tuple[str, Predictor] | None = None
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
         """Predict the parts that a batch names, and write a predictions part for each.
@@ -221,31 +254,36 @@ class PartPredictor:
                 "or set predict.gpus_per_actor=0"
             )
         with work.piece_of(self.origin) as watch:
-            parts = [self._part(str(url), watch) for url in batch["url"]]
+            parts = [
+                self._part(self.tasks[int(task)], str(url), watch)
+                for task, url in zip(batch["task"], batch["url"], strict=True)
+            ]
         return {
+            "task": list(batch["task"]),
+            "url": list(batch["url"]),
             "path": [part.path for part in parts],
             "size": [part.size for part in parts],
             "rows": [part.rows for part in parts],
         }
 
-    def _part(self, url: str, watch: Stopwatch) -> Part:
+    def _part(self, task: PredictionTask, url: str, watch: Stopwatch) -> Part:
         rows: list[dict[str, Any]] = []
         sizes = []
-        exams = read_exams(self.store, url, splits=self.task.selection.holds, with_truth=False)
+        exams = read_exams(self.store, url, splits=task.selection.holds, with_truth=False)
         for exam in watch.over(exams):
-            rows += self._exam(exam)
+            rows += self._exam(task.model, exam)
             sizes.append(len(exam))
         table = pa.Table.from_pylist(rows, schema=PREDICTIONS)
-        name = part_name(self.task.selection, url)
-        part = write_part(self.store, self.task.url, name, table, sizes or None)
+        name = part_name(task.selection, url)
+        part = write_part(self.store, task.url, name, table, sizes or None)
         work.tell("part predicted", watch, part=name, slices=part.rows, waits=True)
         return part
 
-    def _exam(self, exam: list[Slice]) -> list[dict[str, Any]]:
-        inputs = channels_of(exam, self.config)
+    def _exam(self, model: TrainedModel, exam: list[Slice]) -> list[dict[str, Any]]:
+        inputs, predictor, batch = channels_of(exam, self.config), self._of(model), self.pool.batch
         rows = []
-        for start in range(0, len(exam), self.batch):
-            p, maps = self.predictor.predict(inputs[start : start + self.batch])
+        for start in range(0, len(exam), batch):
+            p, maps = predictor.predict(inputs[start : start + batch])
             for item, score, logits in zip(exam[start:], p, maps, strict=False):
                 rows.append(
                     {
@@ -258,25 +296,45 @@ class PartPredictor:
                         "map_columns": logits.shape[1],
                         "rows": item.stored.shape[0],
                         "columns": item.stored.shape[1],
-                        "model": self.task.model.identity,
-                        "preprocessing": str(self.task.model.record["preprocessing"]),
+                        "model": model.identity,
+                        "preprocessing": str(model.record["preprocessing"]),
                     }
                 )
         return rows
 
+    def _of(self, model: TrainedModel) -> "Predictor":
+        """Return the network of a model, in the place of the one before it."""
+        import torch
 
-def _finished_parts(
-    store: Store, task: PredictionTask, urls: set[str], names: Mapping[str, str]
-) -> list[Part]:
-    """Find the parts that an earlier, interrupted run has written."""
+        from ich_ray.learning.predictor import Predictor
+
+        if self.loaded is None or self.loaded[0] != model.identity:
+            self.loaded = None
+            record = model.record
+            weights = load_weights(self.store, model.url, record)
+            found = Predictor(
+                {name: torch.from_numpy(np.array(value)) for name, value in weights.items()},
+                network=record["network"],
+                in_channels=record["in_channels"],
+                crop=record["crop"],
+                device="cuda" if self.use_gpu else "cpu",
+            )
+            self.loaded = model.identity, found
+        return self.loaded[1]
+
+
+def _finished_parts(store: Store, task: PredictionTask) -> dict[str, Part]:
+    """Find the parts that an earlier, interrupted run has written, by the file they are of."""
     import pyarrow.parquet as pq
 
-    parts = []
-    for url in sorted(urls):
-        path = part_path(names[url])
-        full = join(task.url, path)
-        with store.open(full) as stream:
-            parts.append(Part(path, store.size(full), pq.read_metadata(stream).num_rows))
+    written = {item.key for item in store.listing(task.url)}
+    parts = {}
+    for url in sorted(task.selection.corpus.files):
+        path = part_path(part_name(task.selection, url))
+        if path in written:
+            full = join(task.url, path)
+            with store.open(full) as stream:
+                parts[url] = Part(path, store.size(full), pq.read_metadata(stream).num_rows)
     return parts
 
 

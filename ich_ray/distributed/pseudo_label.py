@@ -24,7 +24,7 @@ from ich_ray.distributed.predict import (
     PredictionTask,
     planned_work,
     pool_need,
-    predict,
+    predict_all,
     prediction_task,
 )
 from ich_ray.distributed.resources import check_fits, options
@@ -133,7 +133,7 @@ def pseudo_label(run: Session, name: str) -> PseudoLabelSummary:
 def _label(run: Session, name: str, lineage: PseudoLabelLineage, lease: Lease) -> Table:
     config = run.settings.pseudo_labels[name]
     tasks = [prediction_task(run, lineage.teacher, s) for s in lineage.selections]
-    tables = [predict(run, task) for task in tasks]
+    tables = predict_all(run, tasks)
     slices = pa.concat_tables(
         [read_rows(run.store, table, ["slice", "p"]) for table in tables]
     ).to_pydict()

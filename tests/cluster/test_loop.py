@@ -10,6 +10,7 @@ import torch
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from ich_ray.config import PredictConfig
+from ich_ray.distributed import records
 from ich_ray.distributed.ingest import ingest
 from ich_ray.distributed.inputs import channels_of
 from ich_ray.distributed.lineage import (
@@ -18,7 +19,7 @@ from ich_ray.distributed.lineage import (
     trained_model,
 )
 from ich_ray.distributed.origin import Origin
-from ich_ray.distributed.predict import PartPredictor, predict, prediction_task
+from ich_ray.distributed.predict import PartPredictor, predict, predict_all, prediction_task
 from ich_ray.distributed.session import Session, select
 from ich_ray.distributed.train import plan_train
 from ich_ray.errors import ConfigError
@@ -27,7 +28,7 @@ from ich_ray.storage.corpus import index_table, ledger_url, read_exams
 from ich_ray.storage.objects import Store
 from ich_ray.storage.predictions import decode_map
 from ich_ray.storage.tables import open_table
-from tests.cluster.tiny_experiment import files_under, opened, rows_of, run_all
+from tests.cluster.tiny_experiment import files_under, opened, parts_under, rows_of, run_all
 from tests.local.dicom_objects import ct_slice, to_bytes
 
 METRICS = ("exam_auc", "dsc", "pixel_ap")
@@ -98,6 +99,35 @@ def test_predictions_cover_every_slice_once(finished: Path, model: str, selectio
     assert predicted == slices
 
 
+def test_one_pool_makes_the_predictions_of_all_models_that_are_missing(
+    finished: Path, tmp_path: Path
+) -> None:
+    models, selections = ("student", "teacher"), ("a:tune", "c")
+    shutil.copytree(finished / "store", tmp_path / "store")
+    with opened(tmp_path) as run:
+        before = [predictions_of(run, m, s) for m in models for s in selections]
+        tasks = [
+            prediction_task(run, trained_model(run, model), selection)
+            for model in models
+            for selection in select(run, selections)
+        ]
+        kept = tasks[2].url
+        for task in tasks:
+            if task.url == kept:
+                continue
+            # Of the last one, an interrupted run has left its parts and no table.
+            shutil.rmtree(f"{task.url}/_delta_log" if task is tasks[-1] else task.url)
+        there = parts_under(tmp_path / "store" / "predictions")
+        with records.collected(Origin()) as found:
+            tables = predict_all(run, tasks)
+        assert [table.url for table in tables] == [task.url for task in tasks]
+        assert [predictions_of(run, m, s) for m in models for s in selections] == before
+    assert [one["what"] for one in found.stats] == ["predict"]
+    assert [one["url"] for one in found.inputs] == [kept]
+    assert {one["url"] for one in found.outputs} == {task.url for task in tasks} - {kept}
+    assert there.items() <= parts_under(tmp_path / "store" / "predictions").items()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_an_actor_that_reserves_a_gpu_which_torch_does_not_see_does_not_take_the_cpu(
     finished: Path,
@@ -107,13 +137,13 @@ def test_an_actor_that_reserves_a_gpu_which_torch_does_not_see_does_not_take_the
         task = prediction_task(run, trained_model(run, "teacher"), selection)
         actor = PartPredictor(
             store=run.store,
-            task=task,
+            tasks=[task],
             config=run.settings.input,
             pool=PredictConfig(gpus_per_actor=1.0),
             origin=Origin(),
         )
         with pytest.raises(ConfigError, match=r"sees none on its node.*gpus_per_actor=0"):
-            actor({"url": np.array(selection.corpus.files)})
+            actor({"task": np.array([0]), "url": np.array(selection.corpus.files[:1])})
 
 
 def test_the_student_starts_from_its_teacher_and_learns_from_its_labels(finished: Path) -> None:
