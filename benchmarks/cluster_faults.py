@@ -120,6 +120,15 @@ class Bench:
         path.parent.mkdir(exist_ok=True)
         path.write_text(said)
 
+    def at_work(self, stage: str) -> list[int]:
+        """Return the processes of a stage's tasks, actors or training workers on all workers."""
+        return [
+            pid
+            for worker in self.cluster.workers
+            for pid, command in worker.processes().items()
+            if command.startswith(AT_WORK[stage])
+        ]
+
     def inside(self, *words: str) -> str:
         """Run a command of the benchmark's on the head; return what it printed."""
         done = self.cluster.run(
@@ -207,7 +216,7 @@ class _Harm:
 
     def _watch(self, submitter: "subprocess.Popen[str]") -> None:
         while submitter.poll() is None:
-            if not self.seen and self._at_work():
+            if not self.seen and self.bench.at_work(self.stage):
                 self.seen = time.monotonic()
             if self.seen:
                 self.work_s = time.monotonic() - self.seen
@@ -215,14 +224,6 @@ class _Harm:
                     self._strike(submitter)
                     return
             time.sleep(0.05)
-
-    def _at_work(self) -> list[int]:
-        return [
-            pid
-            for worker in self.bench.cluster.workers
-            for pid, command in worker.processes().items()
-            if command.startswith(AT_WORK[self.stage])
-        ]
 
     def _strike(self, submitter: "subprocess.Popen[str]") -> None:
         cluster = self.bench.cluster
@@ -232,7 +233,7 @@ class _Harm:
             case "worker_killed":
                 cluster.kill(worker)
             case "process_killed":
-                victims = self._at_work()
+                victims = self.bench.at_work(self.stage)
                 if not victims:
                     self.struck = ""
                     return

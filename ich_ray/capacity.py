@@ -146,24 +146,25 @@ def refuse_unfit(need: Need, has: Capacity) -> None:
         if need.pool
         else f"{need.what} needs {need.each}"
     )
+    why, advice = _why_not(need, has.at_most, places)
+    instead = f"{advice}, or let" if advice else "let"
     raise ConfigError(
-        f"{wanted}, each on one node; the cluster has {_total(has.now)}{grows}: "
-        f"{_why_not(need, has.at_most, places)}"
-        f", or let the cluster have more (cluster.num_cpus of one that is started here; else more "
-        f"nodes, or max of its cluster.workers)"
+        f"{wanted}, each on one node; the cluster has {_total(has.now)}{grows}: {why}; {instead} "
+        "the cluster have more (cluster.num_cpus of one that is started here; else more nodes, or "
+        "max of its cluster.workers)"
     )
 
 
-def _why_not(need: Need, nodes: Sequence[Nodes], places: int) -> str:
+def _why_not(need: Need, nodes: Sequence[Nodes], places: int) -> tuple[str, str]:
+    """Say why it does not fit, and which setting would make it."""
     if places:
-        return f"room for {places}; set it to {places} or less"
+        return f"room for {places}", f"set it to {places} or less"
     kind = need.each.gpu_kind
     if need.each.gpus and kind and not any(kind in each.gpu_kinds for each in nodes):
         known = sorted({name for each in nodes for name in each.gpu_kinds})
-        return f"no node has a GPU of kind {kind}; kinds there: {', '.join(known) or 'none'}"
+        return f"no node has a GPU of kind {kind}; kinds there: {', '.join(known) or 'none'}", ""
     largest = max(nodes, key=lambda n: (n.gpus, n.memory, n.cpus), default=Nodes(cpus=0.0))
-    advice = f"; {need.advice}" if need.advice else ""
-    return f"not one fits, the largest node has {_one(largest)}{advice}"
+    return f"not one fits, the largest node has {_one(largest)}", need.advice
 
 
 def _one(node: Nodes) -> str:

@@ -1,9 +1,13 @@
 """The submitter's side: what it finds, what it refuses, and whose exit code it has."""
 
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -78,6 +82,52 @@ def test_the_stage_s_exit_code_is_the_submitter_s(
     done = submitted(hosts, *words, root=overrides[0].partition("=")[2] if overrides else root)
     assert done.returncode == code, done.stdout + done.stderr
     assert message in done.stdout + done.stderr
+
+
+def wait_for_work(hosts: Bench, stage: str, submitter: "subprocess.Popen[str]") -> None:
+    deadline = time.monotonic() + 120
+    while not hosts.at_work(stage):
+        assert submitter.poll() is None, submitter.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_submitter_with_attempts_goes_on_where_a_killed_head_left_the_stage(
+    hosts: Bench,
+) -> None:
+    root = "s3://ich/attempts"
+    submitter = hosts.begin(("ingest", "--only", "b", "submit.attempts=4"), root)
+    wait_for_work(hosts, "ingest", submitter)
+    hosts.cluster.kill(hosts.cluster.head)
+    said, _ = submitter.communicate(timeout=300)
+    hosts.cluster.wait_until_whole()
+    assert submitter.returncode == 0, said
+    assert re.search(r"its head was started anew;.* attempt 2 of 4 follows", said), said
+    assert "ingest b: 64 slices" in said
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_submitter_that_is_told_to_stop_ends_the_job_where_it_was_told_so(
+    hosts: Bench, sent: signal.Signals
+) -> None:
+    root = f"s3://ich/stopped-{sent}"
+    hosts.inside("copy", WHOLE, root, "train")
+    words = ("train", "--only", "teacher", "--stop-job", "models.teacher.steps=5000")
+    submitter = hosts.begin(words, root)
+    wait_for_work(hosts, "train", submitter)
+    (pid,) = (
+        pid
+        for pid, command in hosts.cluster.submitter.processes().items()
+        if "jobs.submit" in command
+    )
+    os.kill(pid, sent)
+    said, _ = submitter.communicate(timeout=120)
+    assert submitter.returncode == 130, said
+    assert "stopped, exit code 130: the same command goes on" in said
+    deadline = time.monotonic() + 30
+    while hosts.at_work("train"):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_without_a_token_or_with_another_one_nothing_is_submitted(hosts: Bench) -> None:

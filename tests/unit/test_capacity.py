@@ -136,7 +136,8 @@ def test_a_refusal_gives_the_figures_and_what_to_change() -> None:
 def test_a_kind_that_is_not_there_is_answered_with_those_that_are() -> None:
     has = capacity([Nodes(cpus=8.0, gpus=2.0, gpu_kinds=frozenset({"T4"}), memory=GB)], [])
     need = Need(what="predict.actors", each=Process(gpus=1.0, gpu_kind="H100"))
-    assert "no node has a GPU of kind H100; kinds there: T4" in refusal(need, has)
+    wanted = "no node has a GPU of kind H100; kinds there: T4; let the cluster have more"
+    assert wanted in refusal(need, has)
 
 
 def test_memory_that_no_node_has_is_answered_with_the_largest_node_and_advice() -> None:
