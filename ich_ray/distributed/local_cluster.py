@@ -28,7 +28,7 @@ BUCKET = "ich"
 """Made in the S3 server of every local cluster."""
 
 HEAD, STORE, SUBMITTER, FIRST_WORKER = 2, 3, 4, 11
-S3_PORTS = (8333, 9333, 8888, 9340, 18333, 19333, 18888, 19340)
+S3_PORTS = (8333, 9333, 8888, 9340, 23646, 18333, 19333, 18888, 19340, 33646)
 READY_S = 120.0
 LEAVE_S = 20
 """After as many seconds a worker leaves a silent head, and its supervisor starts it anew."""

@@ -20,6 +20,10 @@ import s3fs
 from ich_ray.errors import SurroundingsError
 
 READY_WITHIN_S = 30.0
+STARTS = 5
+"""Tries of a server that ends at its start: a port that was free may have been taken meanwhile."""
+
+NUM_PORTS = 10
 _HOST = "127.0.0.1"
 
 
@@ -52,28 +56,47 @@ def local_s3(folder: Path) -> Iterator[S3Address]:
         SurroundingsError: The binary is absent, or the server does not answer in time.
     """
     folder = folder.resolve()  # the server runs in it, and would take a relative path from there
-    ports = _free_ports(8)
-    endpoint = f"http://{_HOST}:{ports[0]}"
-    command, address = server_command(folder, host=_HOST, ports=ports)
-    with open(folder / "server.log", "ab") as log:
-        process = subprocess.Popen(
-            command,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            cwd=folder,
-            env={**os.environ, "GOMEMLIMIT": "512MiB"},
-        )
+    process, address = _start(folder)
     try:
-        _wait_until_ready(process, endpoint, folder / "server.log")
-        yield S3Address(endpoint, *address)
+        yield address
     finally:
-        process.terminate()
+        _end(process)
+
+
+def _start(folder: Path) -> tuple["subprocess.Popen[bytes]", S3Address]:
+    for _ in range(STARTS):
+        ports = _free_ports(NUM_PORTS)
+        command, keys = server_command(folder, host=_HOST, ports=ports)
+        with open(folder / "server.log", "ab") as log:
+            process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                cwd=folder,
+                env={**os.environ, "GOMEMLIMIT": "512MiB"},
+            )
+        address = S3Address(f"http://{_HOST}:{ports[0]}", *keys)
         try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            if _is_ready(process, address.endpoint_url):
+                return process, address
+            said = "ended at its start"
+        except TimeoutError:
+            said = f"did not answer in {READY_WITHIN_S:g} s"
+        except BaseException:
+            _end(process)
+            raise
+        _end(process)
+    raise SurroundingsError(f"the S3 server {said}, {STARTS} times; see {folder / 'server.log'}")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def make_bucket(server: S3Address, name: str) -> None:
@@ -93,7 +116,7 @@ def server_command(
     Args:
         folder: Absolute, of its data; made if absent.
         host: Address that it listens at.
-        ports: Eight free ones, that of S3 first.
+        ports: NUM_PORTS free ones, that of S3 first.
 
     Raises:
         SurroundingsError: The binary is absent.
@@ -120,7 +143,7 @@ def _identity(folder: Path) -> tuple[tuple[str, str], Path]:
 
 
 def _arguments(folder: Path, identities: Path, host: str, ports: Sequence[int]) -> list[str]:
-    s3, master, filer, volume, *grpc = ports
+    s3, master, filer, volume, admin, *grpc = ports
     return [
         "-logtostderr",
         "mini",
@@ -142,6 +165,9 @@ def _arguments(folder: Path, identities: Path, host: str, ports: Sequence[int]) 
         f"-master.port.grpc={grpc[1]}",
         f"-filer.port.grpc={grpc[2]}",
         f"-volume.port.grpc={grpc[3]}",
+        # It listens without its pages as well, and two servers would want the same port.
+        f"-admin.port={admin}",
+        f"-admin.port.grpc={grpc[4]}",
     ]
 
 
@@ -153,19 +179,24 @@ def _free_ports(count: int) -> list[int]:
         return [int(one.getsockname()[1]) for one in sockets]
 
 
-def _wait_until_ready(process: "subprocess.Popen[bytes]", endpoint: str, log: Path) -> None:
+def _is_ready(process: "subprocess.Popen[bytes]", endpoint: str) -> bool:
+    """Wait until a server answers; return False if it ended instead.
+
+    Raises:
+        TimeoutError: It does neither.
+    """
     deadline = time.monotonic() + READY_WITHIN_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise SurroundingsError(f"the S3 server ended at its start; see {log}")
+            return False
         try:
             with urllib.request.urlopen(endpoint, timeout=1):
-                return
+                return True
         except urllib.error.HTTPError as answer:
             # Without credentials a ready server refuses; one that is starting has an error.
             if answer.code == 403:
-                return
+                return True
         except OSError:
             pass
         time.sleep(0.1)
-    raise SurroundingsError(f"the S3 server did not answer in {READY_WITHIN_S:g} s; see {log}")
+    raise TimeoutError
