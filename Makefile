@@ -46,9 +46,9 @@ endif
 	  corpora.rsna_slices.labels=$(ICH_RAY_REAL_DATA)/rsna/stage_2_train.csv \
 	  corpora.rsna_exam.source=$(ICH_RAY_REAL_DATA)/rsna/stage_2_test
 
-# All tests but those of faults: a quarter of an hour.
+# All tests but those of faults, in two processes: those that share one Ray, and all others.
 test: $(READY)
-	$(BIN)/pytest tests ich_ray --ignore=tests/cluster/faults
+	$(BIN)/pytest tests ich_ray --ignore=tests/cluster/faults --numprocesses=2 --dist=loadgroup
 
 # Stages that are killed, stopped by the budget, or meet each other; as root on Linux also on a
 # cluster of hosts that loses parts of itself. Most of it is starting again.

@@ -18,6 +18,14 @@ from tests.cluster.ray_telemetry import TOLD_EVERY_S
 from tests.cluster.tiny_experiment import run_all, settings_text
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what shares one Ray in one process: another would start it again."""
+    for item in items:
+        if "ray_cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
 @pytest.fixture(scope="session")
 def s3_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Address | None]:
     """A real S3 server; its keys are in the environment. None where its binary is absent."""
