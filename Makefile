@@ -5,8 +5,8 @@ OUT ?= out
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo demo-real test test-unit test-local test-cluster test-real test-gpu test-faults \
-	test-hosts check format \
+.PHONY: setup demo demo-real test test-others test-unit test-local test-cluster test-real test-gpu \
+	test-faults test-hosts check format \
 	image-check bench-phantom bench-codecs bench-ingest bench-speed bench-hostile bench-mutated \
 	bench-kills bench-planning bench-cluster bench-scaling bench-faults cluster-up cluster-down clean
 
@@ -46,24 +46,29 @@ endif
 	  corpora.rsna_slices.labels=$(ICH_RAY_REAL_DATA)/rsna/stage_2_train.csv \
 	  corpora.rsna_exam.source=$(ICH_RAY_REAL_DATA)/rsna/stage_2_test
 
-# All tests but those of faults, in two processes: those that share one Ray, and all others.
+# All but test-faults and test-hosts: what shares one Ray, and all else, side by side.
 test: $(READY)
-	$(BIN)/pytest tests ich_ray --ignore=tests/cluster/faults --numprocesses=2 --dist=loadgroup
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going test-cluster test-others
 
-# Stages that are killed, stopped by the budget, or meet each other; as root on Linux also on a
-# cluster of hosts that loses parts of itself. Most of it is starting again.
+test-cluster: $(READY)
+	$(BIN)/pytest tests/cluster --ignore=tests/cluster/faults --ignore=tests/cluster/on_hosts
+
+test-others: $(READY)
+	$(BIN)/pytest tests ich_ray --ignore=tests/cluster
+
+# Stages that are killed, stopped by the budget, or meet each other. Most of it is starting again.
 test-faults: $(READY)
-	ICH_RAY_HOSTS=1 $(BIN)/pytest tests/cluster/faults
+	$(BIN)/pytest tests/cluster/faults
+
+# Submitters, attacks, and a fault in each stage, on a cluster of hosts; needs root, on Linux.
+test-hosts: $(READY)
+	$(BIN)/pytest tests/cluster/on_hosts
 
 test-unit: $(READY)
 	$(BIN)/pytest tests/unit ich_ray
 
-test-local test-cluster test-real test-gpu: test-%: $(READY)
+test-local test-real test-gpu: test-%: $(READY)
 	$(BIN)/pytest tests/$*
-
-# Submitters and attacks on a cluster of hosts; needs root, on Linux.
-test-hosts: $(READY)
-	ICH_RAY_HOSTS=1 $(BIN)/pytest tests/cluster/test_submit.py tests/cluster/test_host_security.py
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -7,8 +7,9 @@ stage, takes a worker's link down for 5 or 60 s, kills the S3 server for 10 s, o
 A submission that ends with exit code 5 (try again) is repeated. What the stage leaves must equal
 what it left undisturbed: every row, weight and figure, nothing twice. Prints each trial with the
 time that the harm added, and last one line of JSON. `submit_to_work_seconds` in it is that of the
-undisturbed trials, from the submitter's start to the first task or actor at work, of the slowest
-stage.
+undisturbed trials, from the submitter's start to work at the first shard (of training, to its first
+step), of the slowest stage; `submit_to_actor_s` ends at the first task, actor or training worker,
+which may be loading torch still.
 
 The matrix comes first (each fault in each stage), then random faults by seed. Finished trials are
 kept under OUT, so that the benchmark goes on where it was stopped; `--fresh` starts again.
@@ -27,12 +28,13 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.cluster_stages import ARGUMENTS, AT_WORK, SETTINGS
+from benchmarks.cluster_stages import ARGUMENTS, AT_WORK, BUSY, FIRST_STEP, SETTINGS
 from ich_ray.distributed.local_cluster import BUCKET, LocalCluster, find_cluster, local_cluster
 
 FAULTS = (
@@ -52,6 +54,9 @@ TRIES = 8
 PATIENCE_S = 420.0
 HUNG = 124
 """Exit code of a submission that did not end: the trial is lost."""
+
+SOONER = 3
+"""How often a fault that came too late is tried again, each time in half of the time."""
 
 AGAIN_S = 3.0
 """Between a submission that failed and the next."""
@@ -122,12 +127,34 @@ class Bench:
 
     def at_work(self, stage: str) -> list[int]:
         """Return the processes of a stage's tasks, actors or training workers on all workers."""
+        return self._processes(AT_WORK[stage])
+
+    def busy(self, stage: str) -> bool:
+        """Tell whether a shard of a stage is worked at."""
+        return bool(self._processes(BUSY[stage]))
+
+    def _processes(self, beginnings: tuple[str, ...]) -> list[int]:
         return [
             pid
             for worker in self.cluster.workers
             for pid, command in worker.processes().items()
-            if command.startswith(AT_WORK[stage])
+            if command.startswith(beginnings)
         ]
+
+    def first_step(self, since: float) -> float:
+        """Return when training began on all workers, by their logs.
+
+        Args:
+            since: Seconds since the epoch; what was logged before is of other trials.
+        """
+        times = []
+        for worker in self.cluster.workers:
+            search = f"grep -hs '{FIRST_STEP}' /tmp/ray/session_*/logs/worker-*.err"
+            lines = self.cluster.run(worker, ["bash", "-c", search]).stdout.splitlines()
+            times += [
+                datetime.fromisoformat(json.loads(line)["time"]).timestamp() for line in lines
+            ]
+        return min(time for time in times if time >= since)
 
     def inside(self, *words: str) -> str:
         """Run a command of the benchmark's on the head; return what it printed."""
@@ -142,14 +169,31 @@ class Bench:
             raise RuntimeError(f"{' '.join(words)} failed: {done.stderr[-2000:]}")
         return done.stdout
 
-    def trial(self, stage: str, fault: str | None, *, seed: int) -> dict[str, Any]:
-        """Run a stage once, with a fault or without; return what came of it."""
+    def struck_trial(self, stage: str, fault: str, *, seed: int) -> dict[str, Any]:
+        """Run a stage with a fault, anew and sooner if it had ended before the fault was due."""
+        for halved in range(SOONER + 1):
+            found = self.trial(stage, fault, seed=seed, within=0.5**halved)
+            if found["struck"] or not found.get("same"):
+                break
+        return found
+
+    def trial(
+        self, stage: str, fault: str | None, *, seed: int, within: float = 1.0
+    ) -> dict[str, Any]:
+        """Run a stage once, with a fault or without; return what came of it.
+
+        Args:
+            stage: Of the loop.
+            fault: One of FAULTS.
+            seed: Of the moment and of the victim.
+            within: Share of an undisturbed stage's work in which the fault comes.
+        """
         rng = np.random.default_rng([seed, *map(ord, f"{stage} {fault}")])
-        root = f"s3://{BUCKET}/trial-{stage}-{fault}-{seed}"
+        root = f"s3://{BUCKET}/trial-{stage}-{fault}-{seed}-{within:g}"
         self.inside("copy", WHOLE, root, stage)
         span = self.undisturbed[stage]["work_s"] if fault else 0.0
-        delay_s = float(rng.uniform(0, span))
-        began = time.monotonic()
+        delay_s = float(rng.uniform(0, within * span))
+        began, began_at = time.monotonic(), time.time()
         harm = _Harm(self, stage, fault, delay_s, rng)
         code, submissions, said = 5, 0, ""
         while code in (5, -9) and submissions < TRIES:
@@ -173,8 +217,11 @@ class Bench:
             **{"stage": stage, "fault": fault, "seed": seed, "struck": harm.struck},
             **{"code": code, "submissions": submissions, "took_s": round(took_s, 1)},
             "work_s": round(harm.work_s, 1),
-            "to_work_s": round(max(harm.seen - began, 0.0), 1),
+            "to_actor_s": round(max(harm.seen - began, 0.0), 1),
         }
+        if not fault:
+            busy_s = self.first_step(began_at) - began_at if stage == "train" else harm.busy - began
+            found["to_work_s"] = round(busy_s, 1)
         if code == 0:
             try:
                 found["digest"] = json.loads(self.inside("digest", root, stage))
@@ -201,6 +248,10 @@ class _Harm:
     work_s: float = 0.0
     _threads: list[threading.Thread] = field(default_factory=list)
     seen: float = 0.0
+    """When its first task, actor or training worker was there."""
+
+    busy: float = 0.0
+    """When the first shard was worked at."""
 
     def watch(self, submitter: "subprocess.Popen[str]") -> None:
         """Wait beside a submission for the moment."""
@@ -218,11 +269,14 @@ class _Harm:
         while submitter.poll() is None:
             if not self.seen and self.bench.at_work(self.stage):
                 self.seen = time.monotonic()
+            if not self.busy and self.bench.busy(self.stage):
+                self.busy = time.monotonic()
             if self.seen:
                 self.work_s = time.monotonic() - self.seen
-                if self.fault and not self.struck and self.work_s >= self.delay_s:
+                if self.fault and self.work_s >= self.delay_s:
                     self._strike(submitter)
-                    return
+                    if self.struck:
+                        return
             time.sleep(0.05)
 
     def _strike(self, submitter: "subprocess.Popen[str]") -> None:
@@ -283,7 +337,7 @@ def trials(bench: Bench, seeds: int, kept: Path) -> Iterator[dict[str, Any]]:
         if (stage, fault, seed) not in known:
             if stage not in bench.undisturbed:
                 known[stage, None, 0] = _kept(bench.measure(stage), kept)
-            known[stage, fault, seed] = _kept(bench.trial(stage, fault, seed=seed), kept)
+            known[stage, fault, seed] = _kept(bench.struck_trial(stage, fault, seed=seed), kept)
         yield known[stage, fault, seed]
     yield from (known[stage, None, 0] for stage in ARGUMENTS)
 
@@ -321,7 +375,8 @@ def summary(trials: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the figures of finished trials."""
     added: dict[str, list[float]] = {}
     found = [trial for trial in trials if trial["fault"]]
-    to_work = {trial["stage"]: trial["to_work_s"] for trial in trials if not trial["fault"]}
+    undisturbed = [trial for trial in trials if not trial["fault"]]
+    to_work = {trial["stage"]: trial["to_work_s"] for trial in undisturbed}
     for trial in found:
         if trial["same"]:
             added.setdefault(trial["fault"], []).append(trial["added_s"])
@@ -331,6 +386,7 @@ def summary(trials: list[dict[str, Any]]) -> dict[str, Any]:
         "not_struck": sum(not trial["struck"] for trial in found),
         "median_added_s": {fault: statistics.median(times) for fault, times in added.items()},
         "submit_to_work_s": to_work,
+        "submit_to_actor_s": {trial["stage"]: trial["to_actor_s"] for trial in undisturbed},
         "submit_to_work_seconds": max(to_work.values()),
     }
 

@@ -108,6 +108,17 @@ AT_WORK = {
 }
 """Stage -> how command lines of its tasks and actors begin."""
 
+BUSY = {
+    "ingest": AT_WORK["ingest"],
+    "train": (),
+    "pseudo-label": ("ray::MapWorker(MapBatches(PartPredictor)).submit",),
+    "evaluate": ("ray::MapWorker(MapBatches(PartPredictor)).submit",),
+}
+"""Stage -> how they begin when a first shard is worked at: an actor that loads torch is not."""
+
+FIRST_STEP = "training begins"
+"""Of training no command line tells; its workers log this when data and network are there."""
+
 
 def upload(folder: str, target: str, endpoint: str) -> None:
     """Copy a folder to the S3 server."""

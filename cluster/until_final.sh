@@ -3,8 +3,10 @@
 #
 #   until_final.sh TRIES PAUSE_SECONDS COMMAND ...
 #
-# 5 (the surroundings failed) is tried again, TRIES times in all; 3 (nothing to do) becomes 0. Any
-# other code is final: a bug (1), wrong settings (2) or a failed gate (4) would fail again.
+# 5 (the surroundings failed) and 137 (SIGKILL: memory, a node's power) are tried again, TRIES times
+# in all. Any other code is final: a bug (1), wrong settings (2) or a failed gate (4) would fail
+# again, and who was told to stop (130, 143) stops.
+# 3 becomes 0; no stage ends with it yet: kept for "the candidate did not beat the champion".
 set -u
 tries=$1
 pause=$2
@@ -31,8 +33,9 @@ while true; do
   waited "$@"
   code=$?
   [ "$code" -eq 3 ] && exit 0
-  [ "$code" -eq 5 ] && [ "$attempt" -lt "$tries" ] || exit "$code"
+  [ "$code" -eq 5 ] || [ "$code" -eq 137 ] || exit "$code"
+  [ "$attempt" -lt "$tries" ] || exit "$code"
   attempt=$((attempt + 1))
-  echo "until_final.sh: exit 5, attempt $attempt of $tries in $pause s" >&2
+  echo "until_final.sh: exit $code, attempt $attempt of $tries in $pause s" >&2
   waited sleep "$pause"
 done

@@ -7,13 +7,17 @@ number, and the one before is lost. Clocks of several machines are never compare
 
 import json
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
 
 from ich_ray.budget import NO_HOURS, Hours
 from ich_ray.errors import SurroundingsError
 
 BEATS_WITHIN = 4
 """Beats of a holder within the time after which it counts as dead."""
+
+LOOKS_PER_BEAT = 4
+LOOK_EVERY_S = 1.0
+"""Of who waits, whichever is the more often: a holder that beats is named soon after its next beat.
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,14 +87,14 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Its holder may be dead: look again after this long."""
+    """Its holder may be dead, or hang: look again after this long."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Its holder lives."""
+    """Its holder lives: it beat while it was watched."""
 
     claim: Claim
 
@@ -100,20 +104,24 @@ def next_step(
     *,
     first: Claim | None,
     unchanged_s: float,
-    known: Literal["dead", "alive", "unknown"],
+    ended: bool,
 ) -> Take | Wait | Refuse:
     """Decide what a process does that wants a lease.
+
+    A beat alone shows that the holder lives. Its process says less: one that hangs would keep its
+    output for as long as nobody ends it.
 
     Args:
         seen: The claim of the largest number; None if there is none.
         first: What it saw first, if it has waited.
         unchanged_s: For how long it has seen `seen` as it is now.
-        known: What this machine knows of the holder's process.
+        ended: Whether the holder's process is known to have ended.
     """
     if seen is None:
         return Take(1)
-    if seen.released or known == "dead" or unchanged_s >= seen.expires_s:
+    if seen.released or ended or unchanged_s >= seen.expires_s:
         return Take(seen.number + 1)
-    if known == "alive" or (first is not None and first != seen):
+    if first is not None and first != seen:
         return Refuse(seen)
-    return Wait(min(seen.expires_s / BEATS_WITHIN / 2, seen.expires_s - unchanged_s))
+    look_s = min(seen.expires_s / BEATS_WITHIN / LOOKS_PER_BEAT, LOOK_EVERY_S)
+    return Wait(min(look_s, seen.expires_s - unchanged_s))

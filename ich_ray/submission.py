@@ -1,5 +1,7 @@
 """Which job a submission is: its name says what it does, and a repeated one finds the first."""
 
+import json
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +14,9 @@ DONE = "SUCCEEDED"
 
 SURROUNDINGS = 5
 """Exit code of what may be tried again."""
+
+KILLED = 128 + signal.SIGKILL
+"""SIGKILL, as a shell between Ray and the driver tells it: memory, a node's power."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +87,12 @@ def exit_code_of(status: str, driver_exit_code: int | None) -> int:
 
     >>> exit_code_of("SUCCEEDED", 0), exit_code_of("FAILED", 4), exit_code_of("STOPPED", None)
     (0, 4, 130)
-    >>> exit_code_of("FAILED", -9), exit_code_of("FAILED", None)
-    (5, 5)
+    >>> exit_code_of("FAILED", -9), exit_code_of("FAILED", 137), exit_code_of("FAILED", None)
+    (5, 5, 5)
     """
     if status == "STOPPED":
         return 130
-    if driver_exit_code is None or driver_exit_code < 0:
+    if driver_exit_code is None or driver_exit_code < 0 or driver_exit_code == KILLED:
         # It never started, or a signal ended it: its node, its memory.
         return 0 if status == DONE else SURROUNDINGS
     return driver_exit_code
@@ -104,7 +109,9 @@ def refuse_secrets(text: str, secrets: Mapping[str, str]) -> None:
         ConfigError: It names the variable, never the value.
     """
     for name, value in secrets.items():
-        if len(value) >= 8 and value in text:
+        # TOML escapes quotes, backslashes and line ends, as JSON does.
+        written = json.dumps(value, ensure_ascii=False)[1:-1]
+        if len(value) >= 8 and (value in text or written in text):
             raise ConfigError(
                 f"the settings hold the value of {name}; take it out: nodes get secrets from their "
                 "own environment (a Kubernetes secret, an instance role), never from a job"

@@ -8,6 +8,7 @@ from ich_ray.distributed.phantoms import write_phantoms
 from ich_ray.distributed.pseudo_label import pseudo_label
 from ich_ray.distributed.session import Session
 from ich_ray.distributed.train import train
+from ich_ray.errors import ConfigError
 from ich_ray.order import steps_of
 from jobs import evaluate
 from jobs.stage import (
@@ -34,6 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def inside() -> int:
         options = arguments_of("demo", arguments)
+        if options.only:
+            raise ConfigError(
+                f"--only {options.only[0]}: demo runs every step; give --only to the stage itself"
+            )
         settings = settings_of(options)
         steps = steps_of(settings)
         if options.dry_run:

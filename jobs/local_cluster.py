@@ -34,7 +34,8 @@ def _up(folder: Path, *, workers: int) -> int:
     sys.stdout.write(
         f"{workers} workers, a head and an S3 server, on hosts of their own\n"
         f"job API: {cluster.address}, seen by the hosts alone\n"
-        f"S3: {cluster.server.endpoint_url}, bucket {BUCKET}; the nodes have its keys\n"
+        f"S3: {cluster.server.endpoint_url}, bucket {BUCKET}; the nodes have its keys, and this "
+        "shell's ICH_RAY_HMAC_KEY if it has one\n"
         f"submit: python -m jobs.local_cluster run {folder} -- ich-ray submit STAGE SETTINGS.toml "
         f"store.root=s3://{BUCKET}/store store.endpoint_url={cluster.server.endpoint_url} "
         f"--address {cluster.address}\n"

@@ -22,6 +22,13 @@ from ich_ray.identity import PUBLIC_KEY, Pseudonyms
 from ich_ray.settings import parse, resolved
 
 KEY_VARIABLE = "ICH_RAY_HMAC_KEY"
+SECTIONS = {
+    "ingest": "corpora",
+    "train": "models",
+    "pseudo-label": "pseudo_labels",
+    "evaluate": "evaluate",
+}
+"""Stage -> the section of the settings that it runs on."""
 
 
 class Told(Protocol):
@@ -88,6 +95,8 @@ def arguments_of(
     options = parser_of(stage, words=words).parse_intermixed_args(arguments)
     options.words = [word for word in options.overrides if words and "=" not in word]
     options.overrides = [word for word in options.overrides if word not in options.words]
+    if options.private_map is not None and stage != "ingest":
+        raise ConfigError(f"--private-map is an option of ingest, {stage} writes no map; leave it")
     return options
 
 
@@ -130,6 +139,19 @@ def opened(
 def reading(settings: Settings) -> AbstractContextManager[Session]:
     """Open a run that reads pseudonyms and makes none, so that it needs no key of the user's."""
     return session(settings, Pseudonyms(PUBLIC_KEY))
+
+
+def refuse_nothing(stage: str, settings: Settings) -> None:
+    """Refuse settings that hold nothing for a stage.
+
+    Raises:
+        ConfigError: It names the section that is missing.
+    """
+    if stage in SECTIONS and not getattr(settings, SECTIONS[stage]):
+        raise ConfigError(
+            f"the settings have no [{SECTIONS[stage]}] section, so there is nothing to {stage}; "
+            "add it, or is this the settings file of another stage?"
+        )
 
 
 def names_of(options: argparse.Namespace, known: Iterable[str]) -> list[str]:
@@ -207,6 +229,7 @@ def run_stage(
     def inside() -> int:
         options = arguments_of(stage, arguments)
         settings = settings_of(options)
+        refuse_nothing(stage, settings)
         with opened(settings, private_map=options.private_map) as run:
             for name in names_of(options, names(settings)):
                 if options.dry_run:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from ich_ray.distributed.status import status
+from ich_ray.errors import ConfigError
 from jobs.stage import guarded, report, resolved_summary, settings_of
 
 
@@ -28,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_intermixed_args(arguments)
 
     def inside() -> int:
+        if options.last < 1:
+            raise ConfigError(f"--last {options.last}: give how many runs to list, 1 or more")
         settings = settings_of(options)
         for line in status(settings.store, options.address, last=options.last):
             report(options, resolved_summary(line), line.line())

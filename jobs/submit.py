@@ -8,7 +8,14 @@ from collections.abc import Sequence
 from ich_ray.config import Settings
 from ich_ray.distributed.submit import Outcome, Request, Terminal, request_of, submit
 from ich_ray.errors import ConfigError
-from jobs.stage import KEY_VARIABLE, guarded, report, resolved_summary, settings_of
+from jobs.stage import (
+    KEY_VARIABLE,
+    guarded,
+    refuse_nothing,
+    report,
+    resolved_summary,
+    settings_of,
+)
 
 STAGES = ("ingest", "train", "pseudo-label", "evaluate", "demo")
 SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RAY_AUTH_TOKEN", KEY_VARIABLE)
@@ -63,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _request(options: argparse.Namespace, settings: Settings) -> Request:
+    refuse_nothing(options.stage, settings)
     known = {
         "ingest": settings.corpora,
         "train": settings.models,

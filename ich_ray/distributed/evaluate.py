@@ -256,13 +256,21 @@ def _statistics(
         statistics = ray.data.from_items(urls, override_num_blocks=len(urls)).map_batches(
             job, batch_size=1, batch_format="numpy", **options(READER)
         )
-        with metered(
-            run, _statistics_kind(run), READER, processes=tasks_at_once(len(urls))
-        ) as meter:
+        read: set[str] = set()
+        with (
+            bar(f"compare on {selection.corpus.name}", total=len(urls), unit="part") as shown,
+            metered(
+                run, _statistics_kind(run), READER, processes=tasks_at_once(len(urls))
+            ) as meter,
+        ):
             for row in records.rows("statistics", statistics):
                 one = from_row(row)
                 found[one.model][one.exam] = one
+                read.add(row["of"])
+                shown.update(len(read) - shown.n)
                 meter.finished(0)
+            # Parts without a reference have no rows.
+            shown.update(len(urls) - shown.n)
             meter.finished(selection.corpus.num_rows * len(models), more=False)
     return found
 

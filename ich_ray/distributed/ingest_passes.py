@@ -107,20 +107,22 @@ def read_headers(
     )
     check_fits(cluster, need)
     task = partial(_facts, writer=source.part_writer, origin=_origin(source))
-    for batch in _mapped(blocks, task, need.each):
-        for row in batch.to_pylist():
-            item = items[row["index"]]
-            if row["reason"] is not None:
-                refused.append(source.entry(item, "object", Reason(row["reason"])))
-                continue
-            patient, exam = row["patient"], row["exam"]
-            if by_key is not None:
-                patient = exam = by_key.exam_of(item.key)
-            where = Place(patient, exam, row["slice"], row["series"])
-            placed.append(source.placed(item, row["role"], where))
-            if row["role"] == "slice":
-                facts[placed[-1].source] = HeaderFacts.from_plain(row)
-        tell(f"{source.corpus}: headers of {len(placed) + len(refused)} of {len(items)} objects")
+    with bar(f"headers of {source.corpus}", total=len(items), unit="object") as shown:
+        for batch in _mapped(blocks, task, need.each):
+            for row in batch.to_pylist():
+                item = items[row["index"]]
+                if row["reason"] is not None:
+                    refused.append(source.entry(item, "object", Reason(row["reason"])))
+                    continue
+                patient, exam = row["patient"], row["exam"]
+                if by_key is not None:
+                    patient = exam = by_key.exam_of(item.key)
+                where = Place(patient, exam, row["slice"], row["series"])
+                placed.append(source.placed(item, row["role"], where))
+                if row["role"] == "slice":
+                    facts[placed[-1].source] = HeaderFacts.from_plain(row)
+            shown.update(batch.num_rows)
+            tell(f"{source.corpus}: headers of {shown.n} of {len(items)} objects")
     return placed, facts, refused
 
 

@@ -128,22 +128,39 @@ def jobs_of(client: JobClient, address: str) -> dict[str, JobDetails]:
 
 
 def follow(
-    client: JobClient, address: str, submission: str, write: Callable[[str], None]
+    client: JobClient,
+    address: str,
+    submission: str,
+    write: Callable[[str], None],
+    tell: Callable[[str], None],
 ) -> JobDetails:
     """Write a job's log as it grows, until the job has ended; return what became of it.
 
-    A connection that breaks is made again; nothing is written twice.
+    A connection that breaks is made again; nothing is written twice. Of a job that waits for room
+    it is told once what for.
 
     Raises:
         SurroundingsError: The API was silent for too long, or the cluster has lost the job.
     """
-    written = 0
+    written, told = 0, False
     silent_since: float | None = None
+
+    def asked() -> JobDetails:
+        nonlocal told
+        details = _details(client, address, submission)
+        if details.status == JobStatus.PENDING and not told:
+            told = True
+            tell(
+                f"{submission} has not begun ({first_line(details.message or 'no word')}); its "
+                "driver reserves what submit.driver_* say, and the cluster may be starting a node"
+            )
+        return details
+
     while True:
         log = _Log(client, submission, write, written)
         try:
             with answered(address):
-                asyncio.run(log.tail(lambda: _details(client, address, submission)))
+                asyncio.run(log.tail(asked))
                 details = _details(client, address, submission)
                 written = log.written
                 if JobStatus(details.status).is_terminal():

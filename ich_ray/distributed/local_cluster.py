@@ -21,6 +21,7 @@ from typing import Any
 from ich_ray.distributed.local_hosts import Host, Network, Process
 from ich_ray.distributed.local_store import S3Address, server_command
 from ich_ray.distributed.local_tls import make_certificates, tls_environment
+from ich_ray.distributed.records import LOCK_VARIABLE, lock_hash
 from ich_ray.errors import ConfigError, SurroundingsError
 
 STATE = "cluster.json"
@@ -30,6 +31,9 @@ BUCKET = "ich"
 HEAD, STORE, SUBMITTER, FIRST_WORKER = 2, 3, 4, 11
 S3_PORTS = (8333, 9333, 8888, 9340, 23646, 18333, 19333, 18888, 19340, 33646)
 READY_S = 120.0
+NODE_SECRETS = ("ICH_RAY_HMAC_KEY",)
+"""Passed on to the nodes, where this process has them."""
+
 LEAVE_S = 20
 """After as many seconds a worker leaves a silent head, and its supervisor starts it anew."""
 
@@ -100,7 +104,10 @@ class LocalCluster:
                 "AWS_ENDPOINT_URL": self.server.endpoint_url,
                 "AWS_ALLOW_HTTP": "true",
                 "RAY_gcs_rpc_server_reconnect_timeout_s": str(LEAVE_S),
+                LOCK_VARIABLE: lock_hash(),
             }
+            # Of whoever starts the hosts: the nodes' processes make the pseudonyms.
+            found |= {name: os.environ[name] for name in NODE_SECRETS if name in os.environ}
         return found
 
     def start(

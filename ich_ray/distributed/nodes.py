@@ -7,6 +7,22 @@ from typing import Any
 from ich_ray.errors import ConfigError, SurroundingsError
 
 ANSWER_S = 120.0
+_ADVICE = (
+    "cluster.node_variables names what every node must have; set it in the environment of the "
+    "nodes' own processes (a Kubernetes secret, the launcher's ray start command), or take it out "
+    "where an instance role gives access"
+)
+
+
+def check_own_variables(names: Sequence[str]) -> None:
+    """Refuse a driver without an environment variable that every node must have.
+
+    Raises:
+        ConfigError: It names the variables.
+    """
+    lacks = [name for name in names if not os.environ.get(name)]
+    if lacks:
+        raise ConfigError(f"this process lacks {', '.join(lacks)}: {_ADVICE}")
 
 
 def check_variables(names: Sequence[str]) -> None:
@@ -45,8 +61,4 @@ def check_variables(names: Sequence[str]) -> None:
         ) from error
     lack = [f"node {address} lacks {', '.join(names)}" for address, names in found.items() if names]
     if lack:
-        raise ConfigError(
-            f"{'; '.join(lack)}: cluster.node_variables names what every node must have; set it "
-            "in the environment of the nodes' own processes (a Kubernetes secret, the launcher's "
-            "ray start command), or take it out where an instance role gives access"
-        )
+        raise ConfigError(f"{'; '.join(lack)}: {_ADVICE}")

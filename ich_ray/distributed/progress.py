@@ -153,11 +153,23 @@ class Board:
 
     def __init__(self) -> None:
         self.latest: tuple[int, float] = (0, float("nan"))
+        self.done = 0
+        self._from = 0
         self.found: dict[str, Any] | None = None
+
+    def begin(self, step: int) -> None:
+        """Remember where an attempt begins: at the step of its checkpoint."""
+        self._from = step
 
     def put(self, step: int, loss: float) -> None:
         """Remember where the run is."""
         self.latest = (step, loss)
+        self.done += step - self._from
+        self._from = step
+
+    def steps(self) -> int:
+        """Return how many steps were done, also those that a failure had repeated."""
+        return self.done
 
     def get(self) -> tuple[int, float]:
         """Return where the run is."""

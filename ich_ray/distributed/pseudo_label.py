@@ -27,6 +27,7 @@ from ich_ray.distributed.predict import (
     predict_all,
     prediction_task,
 )
+from ich_ray.distributed.progress import bar
 from ich_ray.distributed.resources import check_fits, options
 from ich_ray.distributed.session import Session, code_revision, select
 from ich_ray.ranker import rank_slices, ternary_mask
@@ -171,9 +172,13 @@ def _write(run: Session, writer: "LabelWriter", rows: list[dict[str, Any]]) -> l
         writer, batch_size=1, batch_format="numpy", **options(WRITER)
     )
     parts = []
-    with metered(run, kind_of_work(run), WRITER, processes=tasks_at_once(len(rows))) as meter:
+    with (
+        bar(f"label {writer.origin.section}", total=len(rows), unit="part") as shown,
+        metered(run, kind_of_work(run), WRITER, processes=tasks_at_once(len(rows))) as meter,
+    ):
         for row in records.rows("pseudo-label", labelled):
             parts.append(Part(row["path"], row["size"], row["rows"]))
+            shown.update(1)
             meter.finished(row["rows"], more=len(parts) < len(rows))
     return parts
 

@@ -20,7 +20,10 @@ from ich_ray.storage.tables import Table
 
 LOCK_VARIABLE = "ICH_RAY_LOCK_HASH"
 LOCK_FILE = Path(__file__).parents[2] / "constraints.txt"
-"""In a clone, and in a job's working directory."""
+"""In a clone, and in the working directory of a job that installs it."""
+
+IMAGE_LOCK = Path("/etc/ich-ray/lock.sha256")
+"""In an image: a line of sha256sum."""
 
 
 @dataclass(slots=True)
@@ -94,13 +97,15 @@ def write(store: Store, run: Run, found: Collected) -> None:
 def lock_hash() -> str:
     """Return the SHA-256 of the lock file that the run's packages were installed by.
 
-    An image is built by the file and holds it no more: it sets ICH_RAY_LOCK_HASH.
+    A job with uploaded code and the packages of its image has the image's.
     """
     told = os.environ.get(LOCK_VARIABLE)
     if told:
         return told
     if LOCK_FILE.is_file():
         return hashlib.sha256(LOCK_FILE.read_bytes()).hexdigest()
+    if IMAGE_LOCK.is_file():
+        return IMAGE_LOCK.read_text().split()[0]
     return "unknown"
 
 

@@ -22,7 +22,7 @@ from ich_ray.budget import NO_HOURS, Hours
 from ich_ray.config import ClusterConfig, InputConfig, Settings
 from ich_ray.distributed import logs, records
 from ich_ray.distributed.causes import cause_of
-from ich_ray.distributed.nodes import check_variables
+from ich_ray.distributed.nodes import check_own_variables, check_variables
 from ich_ray.distributed.origin import Origin
 from ich_ray.errors import ConfigError, IchRayError, SurroundingsError, first_line
 from ich_ray.identity import Pseudonyms, content_hash
@@ -98,6 +98,8 @@ class Session:
     def writing(self, url: str) -> Iterator[Lease]:
         """Hold the lease of an output for the block; ask it once more before a commit.
 
+        Where another process claims it, it is watched until it beats or its time is over.
+
         Raises:
             SurroundingsError: Another run is writing it, or took over from this one.
         """
@@ -108,6 +110,7 @@ class Session:
             holder=this_process(self.submission),
             expires_s=self.settings.cluster.lease_s,
             spent=lambda: self.spent_by_now() - began,
+            waiting=_log.warning,
         ) as lease:
             outermost = self.spent_before == NO_HOURS
             if outermost:
@@ -180,7 +183,12 @@ def recorded(
 
     Yields:
         A function that takes the stage's summary line, and whether it was up to date.
+
+    Raises:
+        ConfigError: This process lacks one of `cluster.node_variables`.
     """
+    # Before the store is asked, which says of absent keys that it failed.
+    check_own_variables(run.settings.cluster.node_variables)
     started, said = now(), {"line": "", "up_to_date": False}
     spent, first = run.spent, len(run.work)
 

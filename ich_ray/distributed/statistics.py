@@ -105,11 +105,11 @@ class StatisticsOfPart:
     """Whose work it is."""
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> Iterator[dict[str, list[Any]]]:
-        """Yield one row an exam and model."""
+        """Yield one row an exam and model, with the file that it is of."""
         with work.piece_of(self.origin) as watch:
             for url in batch["url"]:
                 for found in self.of_part(str(url), watch):
-                    yield {key: [value] for key, value in to_row(found).items()}
+                    yield {key: [value] for key, value in (to_row(found) | {"of": url}).items()}
 
     def of_part(self, url: str, watch: Stopwatch) -> Iterator[ExamStatistics]:
         """Yield the statistics of every exam that has a reference, for every model."""

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from ich_ray.config import StoreConfig
 from ich_ray.distributed.job_client import connect, jobs_of
 from ich_ray.errors import first_line
-from ich_ray.storage.leases import claims, known_of
+from ich_ray.storage.leases import claims, has_ended, silent_s
 from ich_ray.storage.objects import Store
 from ich_ray.storage.tables import open_table, read_rows
 
@@ -18,14 +18,15 @@ class StatusLine:
     """One run, finished or not."""
 
     state: str
-    """`writing`, `done`, an error's kind, or of a job that Ray knows its state in capitals."""
+    """`writing`, `silent` (without a beat for longer than its lease allows), `done`, an error's
+    kind, or of a job that Ray knows its state in capitals."""
 
     what: str
     started: str
     """UTC, ISO 8601."""
 
     took_s: float | None
-    """None while it runs."""
+    """None while it runs, or where nobody knows."""
 
     said: str
     outputs: tuple[str, ...] = ()
@@ -73,15 +74,21 @@ def _past(store: Store, last: int) -> Iterator[StatusLine]:
 
 def _writing(store: Store) -> Iterator[StatusLine]:
     for name, claim in sorted(claims(store).items()):
-        if claim.released or known_of(claim.holder) == "dead":
+        if claim.released or has_ended(claim.holder):
             continue
         job = f", submission {claim.holder.submission}" if claim.holder.submission else ""
+        age_s = silent_s(store, name, claim)
+        state, said = "writing", f"taken over after {claim.expires_s:g} s of silence"
+        if age_s > claim.expires_s:
+            beat = datetime.now(UTC) - timedelta(seconds=age_s)
+            state = "silent"
+            said = f"silent since {beat.isoformat(timespec='seconds')}; the next run takes over"
         yield StatusLine(
-            state="writing",
+            state=state,
             what=name,
             started=claim.since,
             took_s=None,
-            said=f"{claim.holder.place}{job}; taken over after {claim.expires_s:g} s of silence",
+            said=f"{claim.holder.place}{job}; {said}",
             outputs=(store.url(*name.split("/")),),
         )
 

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ from ich_ray.submission import (
 
 SETTINGS_FILE = "settings.toml"
 LOCK_FILE = "constraints.txt"
+PAUSE_S = 10.0
+"""Between an attempt that the surroundings ended and the next."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,24 +134,31 @@ def submit(request: Request, address: str, terminal: Terminal, *, detach: bool) 
     client = connect(address)
     attempts = request.settings.submit.attempts
     for attempt in range(1, attempts + 1):
-        found = _start(client, address, request, terminal.tell)
-        if isinstance(found, Finished):
-            terminal.tell(f"{found.submission} is finished; --again runs it anew")
-            return Outcome(found.submission, "finished before", 0)
-        if detach:
-            return Outcome(found.submission, "submitted", 0)
+        name = request.name
         try:
-            details = follow(client, address, found.submission, terminal.write)
-            outcome = _outcome(found.submission, details)
-        except KeyboardInterrupt:
-            return _interrupted(client, address, found.submission, terminal.cancels)
+            found = _start(client, address, request, terminal.tell)
+            name = found.submission
+            if isinstance(found, Finished):
+                terminal.tell(f"{name} is finished; --again runs it anew")
+                return Outcome(name, "finished before", 0)
+            if detach:
+                return Outcome(name, "submitted", 0)
+            try:
+                details = follow(client, address, name, terminal.write, terminal.tell)
+            except KeyboardInterrupt:
+                return _interrupted(client, address, name, terminal.cancels)
+            outcome = _outcome(request, name, details)
         except SurroundingsError as error:
+            # A head that is being started anew refuses connections for minutes.
             if attempt == attempts:
                 raise
-            outcome = Outcome(found.submission, "lost", error.exit_code, str(error))
+            outcome = Outcome(name, "lost", error.exit_code, str(error))
         if outcome.exit_code != SurroundingsError.exit_code or attempt == attempts:
             break
-        terminal.tell(f"{outcome.line()}; attempt {attempt + 1} of {attempts} follows")
+        terminal.tell(
+            f"{outcome.line()}; attempt {attempt + 1} of {attempts} follows in {PAUSE_S:g} s"
+        )
+        time.sleep(PAUSE_S)
     return outcome
 
 
@@ -169,7 +179,8 @@ def _start(
                 # Another submitter was first: it is found at the next look.
                 continue
             raise SurroundingsError(
-                f"the cluster at {address} refuses the job: {first_line(error)}"
+                f"the cluster at {address} refuses the job: {first_line(error)}; look at the "
+                "submit section and at the head's dashboard.log, then run the same command again"
             ) from error
         tell(f"submitted {found.submission} to {address}")
         return found
@@ -180,62 +191,70 @@ def _start(
 
 def _send(client: JobClient, address: str, request: Request, submission: str) -> None:
     config = request.settings.submit
-    with tempfile.TemporaryDirectory(prefix="ich-ray-") as folder, answered(address):
-        lock = _pack(Path(folder), request)
-        environment: dict[str, Any] = {
-            "working_dir": folder,
-            "env_vars": {
-                SUBMISSION_VARIABLE: submission,
-                REVISION_VARIABLE: code_revision(),
-                "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-            },
-        }
+    with tempfile.TemporaryDirectory(prefix="ich-ray-") as folder:
+        variables = {SUBMISSION_VARIABLE: submission, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
+        environment: dict[str, Any] = {"working_dir": folder, "env_vars": variables}
+        _pack(Path(folder), request)
+        if config.code == "upload":
+            # An image tells its own.
+            variables[REVISION_VARIABLE] = code_revision()
         if config.dependencies == "lock":
-            environment["pip"] = {"packages": lock, "pip_check": False}
-        try:
-            client.submit_job(
-                entrypoint=request.entrypoint,
-                submission_id=submission,
-                runtime_env=environment,
-                metadata={"stage": request.stage, "only": ",".join(request.only)},
-                entrypoint_num_cpus=config.driver_cpus,
-                entrypoint_memory=int(config.driver_memory_gb * 1024**3),
-                entrypoint_resources=dict(config.driver_resources) or None,
-            )
-        except RuntimeError as error:
-            raise _Refused(str(error)) from error
+            environment["pip"] = {"packages": _locked(Path(folder)), "pip_check": False}
+        with answered(address):
+            try:
+                client.submit_job(
+                    entrypoint=request.entrypoint,
+                    submission_id=submission,
+                    runtime_env=environment,
+                    metadata={"stage": request.stage, "only": ",".join(request.only)},
+                    entrypoint_num_cpus=config.driver_cpus,
+                    entrypoint_memory=int(config.driver_memory_gb * 1024**3),
+                    entrypoint_resources=dict(config.driver_resources) or None,
+                )
+            except RuntimeError as error:
+                raise _Refused(str(error)) from error
 
 
 class _Refused(Exception):
     """The cluster answered, and did not take the job."""
 
 
-def _pack(folder: Path, request: Request) -> list[str]:
-    """Put code and settings into a folder, nothing else; return the lines of the lock file."""
+def _pack(folder: Path, request: Request) -> None:
+    """Put code and settings into a folder, and the lock file where it is installed; no more."""
     (folder / SETTINGS_FILE).write_text(_as_toml(request.settings))
     package = Path(ich_ray.__file__).parent
     if request.settings.submit.code == "upload":
         for source in (package, package.parent / "jobs"):
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(source, folder / source.name, ignore=ignored)
-    lock = package.parent / LOCK_FILE
-    if not lock.exists():
-        if request.settings.submit.dependencies == "lock":
+    if request.settings.submit.dependencies == "lock":
+        lock = package.parent / LOCK_FILE
+        if not lock.exists():
             raise ConfigError(
                 f"submit.dependencies is lock, and there is no {LOCK_FILE} beside the code; submit "
                 "from a clone, or set it to image"
             )
-        return []
-    shutil.copy(lock, folder / LOCK_FILE)
-    lines = (line.partition("#")[0].strip() for line in lock.read_text().splitlines())
+        # Its hash is part of the run's record.
+        shutil.copy(lock, folder / LOCK_FILE)
+
+
+def _locked(folder: Path) -> list[str]:
+    """Return the lines of the lock file."""
+    text = (folder / LOCK_FILE).read_text()
+    lines = (line.partition("#")[0].strip() for line in text.splitlines())
     return [line for line in lines if line]
 
 
-def _outcome(submission: str, details: JobDetails) -> Outcome:
+def _outcome(request: Request, submission: str, details: JobDetails) -> Outcome:
     status = str(details.status.value)
     code = exit_code_of(status, details.driver_exit_code)
     # A failed stage has said itself what went wrong, above.
     said = "" if details.driver_exit_code is not None else str(details.message or "")
+    if code == 1 and request.settings.submit.code == "image":
+        said = (
+            "if the log says No module named jobs, the node's image does not hold the code: use "
+            'that of cluster/Dockerfile, or submit.code = "upload"'
+        )
     return Outcome(submission, status.lower(), code, next(iter(said.splitlines()), ""))
 
 

@@ -138,8 +138,7 @@ def _run_group(run: Session, name: str, model: ModelLineage) -> dict[str, Any]:
         )
         reported = fit(job)
         record: dict[str, Any] | None = ray.get(board.result.remote())
-        done = config.steps if record is not None else reported["step"]
-        meter.finished(done - reported.get("first_step", 0), more=False)
+        meter.finished(ray.get(board.steps.remote()), more=False)
         if record is None:
             raise BudgetError(
                 f"model {name}: {reported['over_budget']}; its checkpoint of step "

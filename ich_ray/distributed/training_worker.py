@@ -74,6 +74,8 @@ def _train(job: TrainingJob) -> None:
         device=device,
     )
     worker = Worker(rank=rank, world=world)
+    if rank == 0:
+        job.board.begin.remote(first)
     losses: list[float] = []
     training.watch.lap()
     for step, loss in train_steps(training, worker=worker, first_step=first, total=_total):
@@ -90,7 +92,9 @@ def _train(job: TrainingJob) -> None:
             # One clock decides for all: they must stop at the same step.
             over = job.allowance.over(time.time()) if rank == 0 else ""
             stop = _total(torch.tensor(float(bool(over)), device=device)) > 0
-            reached = {"step": step, "first_step": first, "over_budget": over}
+            if rank == 0 and over:
+                job.board.put.remote(step, loss)
+            reached = {"step": step, "over_budget": over}
             _checkpoint(network, optimizer, metrics=reached, curve=curve, rank=rank)
             _log.info("checkpoint", extra={"rank": rank, "step": step})
             if stop:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 from ich_ray.budget import NO_HOURS, Hours
 from ich_ray.errors import SurroundingsError
@@ -22,6 +21,11 @@ from ich_ray.storage.urls import join
 FOLDER = "leases"
 KEPT = 2
 """Claims that are kept when a new one is made; of the earlier ones nobody asks."""
+
+RACES = 40
+"""Claims that may fail, one after the other, while the store shows nobody else's."""
+
+RACE_PAUSE_S = 0.1
 
 
 def this_process(submission: str = "") -> Holder:
@@ -34,12 +38,12 @@ def this_process(submission: str = "") -> Holder:
     )
 
 
-def known_of(holder: Holder) -> Literal["dead", "alive", "unknown"]:
-    """Tell what this machine knows of a holder; of other machines' processes it knows nothing."""
+def has_ended(holder: Holder) -> bool:
+    """Tell whether a holder's process is known to have ended; of other machines' none is known."""
     *machine, pid, started = holder.process.split(" ")
     if tuple(machine) != _machine() or not pid.isdigit() or not Path("/proc").is_dir():
-        return "unknown"
-    return "alive" if _started(int(pid)) == started else "dead"
+        return False
+    return _started(int(pid)) != started
 
 
 def claims(store: Store, name: str | None = None) -> dict[str, Claim]:
@@ -57,6 +61,15 @@ def claims(store: Store, name: str | None = None) -> dict[str, Claim]:
         with contextlib.suppress(FileNotFoundError):
             found[key] = Claim.decoded(store.read_bytes(url))
     return found
+
+
+def silent_s(store: Store, name: str, claim: Claim) -> float:
+    """Return the seconds since a claim's last beat, by the store's own clock."""
+    try:
+        return store.age_s(_url(store, name, claim.number))
+    except FileNotFoundError:
+        # Later ones came since, and this one was cleared away.
+        return 0.0
 
 
 @dataclass
@@ -152,15 +165,16 @@ class Lease:
 
 
 @contextlib.contextmanager
-def held(
+def held(  # noqa: PLR0913  (what, whose, for how long, and who is told)
     store: Store,
     name: str,
     *,
     holder: Holder,
     expires_s: float,
     spent: Callable[[], Hours] = lambda: NO_HOURS,
+    waiting: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Lease]:
-    """Hold a lease for the block; wait for one whose holder may be dead.
+    """Hold a lease for the block; watch one that another holds until it beats, or expires.
 
     Args:
         store: Keeps it under `leases/`.
@@ -168,11 +182,13 @@ def held(
         holder: This process.
         expires_s: For how long others wait for a beat of ours before they take over.
         spent: Returns what this attempt has spent by now; each beat tells it.
+        waiting: Receives a sentence, once, when there is a holder to watch.
 
     Raises:
+        ConfigError: The store cannot keep leases.
         SurroundingsError: Another process holds it and lives, or took it over in the meantime.
     """
-    claim, began = _taken(store, name, holder, expires_s)
+    claim, began = _taken(store, name, holder, expires_s, waiting)
     lease = Lease(store, name, claim, began, spent, claim.spent)
     try:
         with _kept(lease):
@@ -209,21 +225,26 @@ def _kept(lease: Lease) -> Iterator[None]:
                 lease.release(finished=lease.finished)
 
 
-def _taken(store: Store, name: str, holder: Holder, expires_s: float) -> tuple[Claim, float]:
+def _taken(
+    store: Store, name: str, holder: Holder, expires_s: float, waiting: Callable[[str], None]
+) -> tuple[Claim, float]:
     """Wait until the lease is free, and claim it; return the claim and when it was made."""
     first: Claim | None = None
     seen: Claim | None = None
-    since = time.monotonic()
-    while True:
+    since, races = time.monotonic(), 0
+    while races < RACES:
         now = claims(store, name).get(name)
         if now != seen:
-            seen, since = now, time.monotonic()
-        known = known_of(seen.holder) if seen else "unknown"
-        step = next_step(seen, first=first, unchanged_s=time.monotonic() - since, known=known)
+            seen, since, races = now, time.monotonic(), 0
+        ended = seen is not None and has_ended(seen.holder)
+        step = next_step(seen, first=first, unchanged_s=time.monotonic() - since, ended=ended)
         if isinstance(step, Refuse):
             raise SurroundingsError(_refusal(name, step.claim))
         if isinstance(step, Wait):
-            first = first or seen
+            if first is None:
+                assert seen is not None  # nobody waits for a lease that nobody claims
+                first = seen
+                waiting(_watched(name, seen))
             time.sleep(step.seconds)
             continue
         claim = Claim(
@@ -236,6 +257,20 @@ def _taken(store: Store, name: str, holder: Holder, expires_s: float) -> tuple[C
         began = time.monotonic()
         if _created(store, name, claim):
             return claim, began
+        races += 1
+        time.sleep(RACE_PAUSE_S)
+    raise SurroundingsError(
+        f"cannot claim {name}: the store says that the next claim under {store.url(FOLDER, name)} "
+        "is there, and does not list it; check what lies between here and the store, a cache or a "
+        "mirror, then run the same command again"
+    )
+
+
+def _watched(name: str, claim: Claim) -> str:
+    return (
+        f"{name} is claimed by {claim.holder.place}; watching whether it beats, for at most "
+        f"{claim.expires_s:g} s"
+    )
 
 
 def _created(store: Store, name: str, claim: Claim) -> bool:

@@ -1,11 +1,13 @@
 """Objects by URL, local or S3: read, list and write, and what an outage looks like."""
 
 import contextlib
-import errno
 import io
 import os
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -13,13 +15,19 @@ import fsspec
 import pyarrow.fs
 
 from ich_ray.config import StoreConfig
-from ich_ray.errors import ConfigError, SurroundingsError
+from ich_ray.errors import ConfigError, SurroundingsError, first_line
 from ich_ray.storage import archive, local_files
 from ich_ray.storage.outages import answered, bucket_missing
 from ich_ray.storage.urls import absolute, is_local, join, path_of, protocol
 
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 30
+
+_CONFLICT_PAUSES_S = (0.1, 0.2, 0.4, 0.8)
+"""After each answer that another write of the same object was going on."""
+
+_NEVER = ("InvalidRequest", "InvalidArgument", "MethodNotAllowed", "NotImplemented", "405", "501")
+"""Answers of a store to a conditional write that it will answer in the same way again."""
 
 
 class ListedObject(NamedTuple):
@@ -79,6 +87,21 @@ class Store:
             FileNotFoundError: The store answers, and holds no such object.
         """
         return int(self._ask(url, "look for")["size"])
+
+    def age_s(self, url: str) -> float:
+        """Return for how many seconds an object has been as it is, by the store's own clock.
+
+        Raises:
+            FileNotFoundError: The store answers, and holds no such object.
+        """
+        with answered(url, "look for"):
+            if protocol(url) != "s3":
+                written = self._fs(url).modified(path_of(url))
+                return float((datetime.now(UTC) - written).total_seconds())
+            bucket, _, key = path_of(url).partition("/")
+            found = self._fs(url).call_s3("head_object", Bucket=bucket, Key=key)
+        asked = parsedate_to_datetime(found["ResponseMetadata"]["HTTPHeaders"]["date"])
+        return float((asked - found["LastModified"]).total_seconds())
 
     def read_bytes(self, url: str, *, once: bool = False) -> bytes:
         """Return an object's bytes.
@@ -145,22 +168,27 @@ class Store:
 
         Returns:
             Whether this call wrote it.
+
+        Raises:
+            ConfigError: The store knows no such writes, or refuses them in this bucket.
         """
         if is_local(url):
             with answered(url, "write"):
                 return local_files.create_once(Path(path_of(url)), data)
         try:
-            with answered(url, "write"):
-                try:
-                    self._fs(url).pipe_file(path_of(url), data, mode="create")
-                except OSError as error:
-                    # Of AWS s3fs says FileExistsError, of other servers the number alone.
-                    if isinstance(error, FileExistsError) or error.errno == errno.EINVAL:
-                        return False
-                    raise
+            for pause_s in _CONFLICT_PAUSES_S:
+                with answered(url, "write"):
+                    created = self._create_remote(url, data)
+                if created is not None:
+                    return created
+                time.sleep(pause_s)
         except FileNotFoundError:
             raise bucket_missing(url) from None
-        return True
+        raise SurroundingsError(
+            f"cannot create {url}: the store answered {len(_CONFLICT_PAUSES_S)} times that another "
+            "write of it was going on; see who writes with ich-ray status, then run the same "
+            "command again"
+        )
 
     def remove(self, url: str) -> None:
         """Remove an object; one that is not there is no error."""
@@ -296,6 +324,28 @@ class Store:
                 )
         return cast(bytes, self._fs(url).cat_file(path_of(url), start=start, end=end))
 
+    def _create_remote(self, url: str, data: bytes) -> bool | None:
+        """Return whether this call wrote a new object; None where the store must be asked again."""
+        try:
+            self._fs(url).pipe_file(path_of(url), data, mode="create")
+        except OSError as error:
+            # By the store's answer: s3fs has one number for it and for any other status 400, and
+            # none for a conflict.
+            code, status = _answer(error)
+            if isinstance(error, FileExistsError) or code == "PreconditionFailed" or status == 412:
+                return False
+            if code == "ConditionalRequestConflict" or status == 409:
+                return None
+            if code in _NEVER:
+                raise ConfigError(
+                    f"cannot create {url}: {first_line(error.__cause__)}; a lease is created only "
+                    "where there is none: check that the store knows conditional writes "
+                    "(If-None-Match: *) and what the bucket demands of a write (Object Lock, "
+                    "encryption), or set another store.root"
+                ) from error
+            raise
+        return True
+
     def _ask(self, url: str, verb: str) -> Any:
         try:
             with answered(url, verb):
@@ -349,6 +399,13 @@ class Store:
             for name, entry in entries.items()
             if entry["type"] == "file" and name.startswith(prefix)
         ]
+
+
+def _answer(error: OSError) -> tuple[str, int]:
+    """Return code and HTTP status of a store's answer, of which s3fs made the error."""
+    answer = getattr(error.__cause__, "response", {})
+    code = str(answer.get("Error", {}).get("Code", ""))
+    return code, int(answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def _remote_etag(entry: Mapping[str, Any]) -> str:

@@ -18,14 +18,6 @@ from tests.cluster.ray_telemetry import TOLD_EVERY_S
 from tests.cluster.tiny_experiment import run_all, settings_text
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what shares one Ray in one process: another would start it again."""
-    for item in items:
-        if "ray_cluster" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("ray"))
-
-
 @pytest.fixture(scope="session")
 def s3_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Address | None]:
     """A real S3 server; its keys are in the environment. None where its binary is absent."""
@@ -89,8 +81,6 @@ def root(finished: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def hosts(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """A head, two workers, an S3 server and a submitter, each on a host of its own."""
-    if os.environ.get("ICH_RAY_HOSTS") != "1":
-        pytest.skip("asked for by make test-hosts and make test-faults alone")
     if said := refusal():
         pytest.skip(said)
     if server_binary() is None:

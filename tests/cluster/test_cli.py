@@ -58,6 +58,62 @@ def test_a_mistyped_setting_is_named_with_the_nearest_one(
     )
 
 
+@pytest.mark.parametrize(
+    ("stage", "section"),
+    [
+        ("ingest", "corpora"),
+        ("train", "models"),
+        ("pseudo-label", "pseudo_labels"),
+        ("evaluate", "evaluate"),
+    ],
+)
+def test_settings_of_another_stage_are_refused_here_and_by_submit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], stage: str, section: str
+) -> None:
+    text = 'identity = "public"\nstore = { root = "/shared/store" }\n'
+    (tmp_path / "other.toml").write_text(text)
+    there = ("--address", "http://127.0.0.1:9", "--dry-run")
+    for words in ((stage, "--dry-run"), ("submit", stage, *there)):
+        at = 1 + (words[0] == "submit")
+        refused(
+            capsys,
+            *(*words[:at], str(tmp_path / "other.toml"), *words[at:]),
+            code=2,
+            match=rf"have no \[{section}\] section, so there is nothing to {stage}; add it, or is",
+            folder=tmp_path,
+        )
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (("demo", "--only", "teacher"), "--only teacher: demo runs every step"),
+        (("train", "--private-map", "map.csv"), "--private-map is an option of ingest"),
+    ],
+)
+def test_an_option_of_another_stage_is_refused(
+    root: Path,
+    settings: str,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    match: str,
+) -> None:
+    refused(capsys, words[0], settings, *words[1:], code=2, match=match, folder=root)
+
+
+def test_a_driver_without_a_variable_that_every_node_must_have_says_so_first(
+    root: Path, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("cluster.node_variables=['ICH_ABSENT']", "models.teacher.steps=13")
+    refused(
+        capsys,
+        *("train", settings, "--only", "teacher", *words),
+        code=2,
+        match=r"this process lacks ICH_ABSENT: cluster\.node_variables names",
+        folder=root,
+    )
+
+
 def test_a_missing_file_is_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused(
         capsys,

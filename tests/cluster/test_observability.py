@@ -243,6 +243,22 @@ def test_the_revision_and_the_lock_are_what_the_submitter_told(
     assert told == ("v1-told", "lock-told")
 
 
+def test_the_lock_of_an_image_is_read_where_the_code_has_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv(records.LOCK_VARIABLE, raising=False)
+    monkeypatch.setattr(records, "LOCK_FILE", tmp_path / "constraints.txt")
+    monkeypatch.setattr(records, "IMAGE_LOCK", tmp_path / "lock.sha256")
+    told = []
+    for text in (None, f"{'ab' * 32}  constraints.txt\n"):
+        if text is not None:
+            records.IMAGE_LOCK.write_text(text)
+        records.lock_hash.cache_clear()
+        told.append(records.lock_hash())
+    records.lock_hash.cache_clear()
+    assert told == ["unknown", "ab" * 32]
+
+
 def test_without_ray_no_metric_is_recorded_and_nothing_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -131,20 +131,26 @@ def travelled(name: str) -> str:
     ("name", "codes", "ends", "calls"),
     [
         ("ingest", [0], 0, 1),
-        ("ingest", [3], 0, 1),  # nothing to do
+        ("ingest", [3], 0, 1),  # kept for: the candidate did not beat the champion
         ("ingest", [1], 1, 1),
         ("ingest", [2], 2, 1),
         ("ingest", [4], 4, 1),
         ("ingest", [5, 0], 0, 2),
         ("ingest", [5, 4], 4, 2),
         ("ingest", [5, 5, 5, 5, 0], 5, 4),
-        ("ingest", [137], 137, 1),
+        ("ingest", [137, 0], 0, 2),  # killed
+        ("ingest", [137, 5, 137, 137, 0], 137, 4),
+        ("ingest", [5, 137, 4], 4, 3),
+        ("ingest", [130], 130, 1),  # told to stop
+        ("ingest", [143], 143, 1),
+        ("ingest", [5, 143], 143, 2),
+        ("ingest", [139], 139, 1),
         ("train", [5, 5, 3], 0, 3),
         ("pseudo-label", [5, 2], 2, 2),
         ("evaluate", [5, 5, 0], 0, 3),
     ],
 )
-def test_only_failed_surroundings_are_tried_again(
+def test_only_failed_surroundings_and_killed_stages_are_tried_again(
     tmp_path: Path, name: str, codes: list[int], ends: int, calls: int
 ) -> None:
     environment = stand_in(tmp_path, *codes)
@@ -155,10 +161,36 @@ def test_only_failed_surroundings_are_tried_again(
     assert lines(tmp_path / "pauses") == ["60"] * (calls - 1)
 
 
+def test_a_stage_that_sigkill_ends_is_tried_again_and_the_log_says_why(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    stage = f"[ -e {mark} ] || {{ : > {mark}; kill -KILL $$; }}"
+    ended = subprocess.run(
+        [SCRIPT, "2", "0", "sh", "-c", stage], check=False, capture_output=True, text=True
+    )
+    assert ended.returncode == 0
+    assert "until_final.sh: exit 137, attempt 2 of 2 in 0 s" in ended.stderr
+
+
+def test_a_stage_that_is_killed_while_it_stops_is_not_tried_again(tmp_path: Path) -> None:
+    stage = 'trap "kill -KILL \\$\\$" TERM; echo started; while true; do sleep 0.1; done'
+    running = subprocess.Popen(
+        [SCRIPT, "4", "0", "sh", "-c", stage],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert running.stdout is not None
+    assert running.stdout.readline() == "started\n"
+    time.sleep(0.2)
+    running.send_signal(signal.SIGTERM)
+    assert running.communicate(timeout=20)[0] == ""
+    assert running.returncode == 137
+
+
 def test_the_schedule_leaves_retries_to_kubernetes(tmp_path: Path) -> None:
     job = yaml.safe_load((ROOT / "cluster" / "kuberay" / "schedule.yaml").read_text())
     (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
-    for code, ends in ((5, 5), (3, 0), (4, 4)):
+    for code, ends in ((5, 5), (137, 137), (3, 0), (4, 4)):
         ended = subprocess.run(
             [*container["command"], *container["args"]],
             cwd=ROOT,
@@ -166,7 +198,7 @@ def test_the_schedule_leaves_retries_to_kubernetes(tmp_path: Path) -> None:
             check=False,
         )
         assert ended.returncode == ends
-    assert len(lines(tmp_path / "calls")) == 3
+    assert len(lines(tmp_path / "calls")) == 4
 
 
 def test_a_stopped_pod_stops_its_stage(tmp_path: Path) -> None:

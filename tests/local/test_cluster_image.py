@@ -1,5 +1,6 @@
 """The image is clean by its linter, installs what `make setup` does, and can be installed."""
 
+import hashlib
 import os
 import re
 import shutil
@@ -86,6 +87,18 @@ def test_the_image_has_the_python_of_the_tests_and_no_root() -> None:
     assert [value for instruction, value in steps() if instruction == "USER"] == ["1000:1000"]
     # Ray's launcher says itself what the container runs.
     assert all(instruction != "ENTRYPOINT" for instruction, _ in steps())
+
+
+def test_the_image_keeps_the_hash_of_the_lock_that_it_was_installed_by(tmp_path: Path) -> None:
+    (told,) = (
+        value for instruction, value in steps() if instruction == "RUN" and "sha256" in value
+    )
+    assert steps().index(("RUN", told)) > steps().index(("RUN", installs()[-1]))
+    assert told.count("/etc/ich-ray") == 2
+    line = told.replace("/etc/ich-ray", str(tmp_path / "etc"))
+    subprocess.run(["sh", "-c", line], cwd=ROOT, check=True)
+    lock = hashlib.sha256((ROOT / "constraints.txt").read_bytes()).hexdigest()
+    assert (tmp_path / "etc" / "lock.sha256").read_text() == f"{lock}  constraints.txt\n"
 
 
 def test_the_build_sees_what_it_copies_and_nothing_else() -> None:

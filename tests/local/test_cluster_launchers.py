@@ -202,6 +202,13 @@ def test_parts_of_an_ingest_start_nodes_without_a_gpu(where: str) -> None:
 
 
 @EVERYWHERE
+def test_a_pool_of_cpus_gets_as_many_nodes_as_the_settings_promise(where: str) -> None:
+    promised = {n: w.max for n, w in PRODUCTION.cluster.workers.items() if not w.gpus}
+    found = launched(where, {"CPU": 16.0}, 100)
+    assert {name: found.get(name, 0) for name in promised} == promised
+
+
+@EVERYWHERE
 def test_the_settings_beside_them_fit_the_largest_cluster(where: str) -> None:
     models = PRODUCTION.models.values()
     for processes in [PRODUCTION.predict.actors, *(model.num_workers for model in models)]:

@@ -123,7 +123,7 @@ def test_the_jobs_differ_in_stage_time_and_groups_only() -> None:
     assert all(shape == shapes[0] for shape in shapes)
 
 
-def test_a_failed_gate_is_not_retried_and_nothing_to_do_is_success() -> None:
+def test_a_failed_gate_is_not_retried() -> None:
     assert [manifest(name)["spec"]["backoffLimit"] for name in JOBS] == [0] * len(JOBS)
     job = manifest("schedule")["spec"]["jobTemplate"]["spec"]
     final = {

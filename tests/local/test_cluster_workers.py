@@ -56,6 +56,21 @@ def test_no_description_has_less_than_the_settings_say(path: str) -> None:
         assert has["memory"] >= said.memory_gb * GB
 
 
+@pytest.mark.parametrize("path", ["aws.yaml", "gcp.yaml", "kuberay/raycluster.yaml"])
+def test_a_standing_cluster_has_every_kind_of_the_settings_and_no_other(path: str) -> None:
+    types = {name.replace("-", "_") for name in described(path)}
+    assert types - {"head", "headgroup"} == PRODUCTION.cluster.workers.keys()
+
+
+@pytest.mark.parametrize("path", ["aws.yaml", "gcp.yaml"])
+def test_a_launcher_starts_all_nodes_of_all_kinds_at_once(path: str) -> None:
+    launcher = yaml.safe_load((ROOT / "cluster" / path).read_text())
+    kinds = [kind for name, kind in described(path).items() if name != launcher["head_node_type"]]
+    total = sum(kind["max_workers"] for kind in kinds)
+    assert launcher["max_workers"] >= total
+    assert total == sum(workers.max for workers in PRODUCTION.cluster.workers.values())
+
+
 def test_the_stages_of_production_fit_its_gpu_nodes_from_none() -> None:
     nodes = [
         Nodes(cpus=w.cpus, gpus=w.gpus, memory=int(w.memory_gb * GB), count=w.max, group=name)
