@@ -5,7 +5,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,7 +15,7 @@ from typing import Any
 
 from ich_ray.distributed.origin import Origin, enter
 from ich_ray.storage.objects import Store
-from ich_ray.storage.runs import Run, write_record
+from ich_ray.storage.runs import Run, record_url, write_record
 from ich_ray.storage.tables import Table
 
 LOCK_VARIABLE = "ICH_RAY_LOCK_HASH"
@@ -33,6 +33,11 @@ class Collected:
     inputs: list[dict[str, Any]] = field(default_factory=list)
     outputs: list[dict[str, Any]] = field(default_factory=list)
     stats: list[dict[str, str]] = field(default_factory=list)
+    begin: Callable[[], None] = lambda: None
+    """Writes the record of a run that is under way."""
+
+    begun: bool = False
+    """Whether it was written."""
 
 
 _now: Collected | None = None
@@ -49,6 +54,16 @@ def collected(origin: Origin) -> Iterator[Collected]:
     finally:
         _now = before
         enter(outside)
+
+
+def begun() -> None:
+    """Write the record of a run that is about to write its output, at the first of these.
+
+    A run may end without a word between its output and its record.
+    """
+    if _now is not None and not _now.begun:
+        _now.begun = True
+        _now.begin()
 
 
 def read(kind: str, url: str, version: int | str, **more: int) -> None:
@@ -91,6 +106,11 @@ def write(store: Store, run: Run, found: Collected) -> None:
             "data_stats": found.stats,
         },
     )
+
+
+def forget(store: Store, run: Run) -> None:
+    """Remove the record of a run that found its output made by another."""
+    store.remove(record_url(store, run.stage, run.name, run.run))
 
 
 @lru_cache

@@ -117,6 +117,7 @@ class Session:
                 # Of one within another the hours are part of the other's.
                 self.spent_before = lease.before
             try:
+                records.begun()
                 yield lease
             finally:
                 if outermost:
@@ -195,8 +196,8 @@ def recorded(
     def note(line: str, *, up_to_date: bool) -> None:
         said.update(line=line, up_to_date=up_to_date)
 
-    def append(outcome: str) -> None:
-        row = Run(
+    def row_of(outcome: str) -> Run:
+        return Run(
             stage=stage,
             name=name,
             settings=for_record(run.settings, run.pseudonyms),
@@ -213,6 +214,9 @@ def recorded(
             inputs=found.inputs,
             outputs=found.outputs,
         )
+
+    def append(outcome: str) -> None:
+        row = row_of(outcome)
         records.write(run.store, row, found)
         append_run(run.store, row)
 
@@ -223,6 +227,7 @@ def recorded(
         log="text" if run.settings.log.format == "text" else "json",
     )
     with records.collected(origin) as found:
+        found.begin = lambda: records.write(run.store, row_of("running"), found)
         _log.info("starts")
         try:
             yield note
@@ -235,6 +240,8 @@ def recorded(
         _log.info("ended", extra={"outcome": "up to date" if said["up_to_date"] else "done"})
         if not said["up_to_date"]:
             append("done")
+        elif found.begun:
+            records.forget(run.store, row_of("up to date"))
 
 
 @dataclass(frozen=True, slots=True)

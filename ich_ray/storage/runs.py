@@ -43,7 +43,7 @@ class Run:
     started: datetime
     ended: datetime
     outcome: str
-    """`done`, or the kind of error."""
+    """`done`, or the kind of error; of a record alone, `running`."""
 
     inputs: Sequence[Mapping[str, Any]] = ()
     """Kind, URL and version of each."""
@@ -80,7 +80,7 @@ def record_url(store: Store, stage: str, name: str, run: str) -> str:
 
 
 def write_record(store: Store, run: Run, more: Mapping[str, Any]) -> None:
-    """Write all that is known of a run, once, at its end: also what differs from run to run."""
+    """Write all that is known of a run, also what differs from run to run; at its end anew."""
     seconds = (run.ended - run.started).total_seconds()
     record = {**asdict(run), "run": run.run, "seconds": seconds, **more}
     text = json.dumps(record, sort_keys=True, indent=1, default=datetime.isoformat)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import ray
 
-from ich_ray.distributed import metrics, records, session
+from ich_ray.distributed import ingest, metrics, records, session
 from ich_ray.distributed.origin import Origin
 from ich_ray.storage import corpus
 from ich_ray.storage.objects import Store
@@ -102,6 +102,25 @@ def test_an_ingest_tells_its_slices_and_what_it_refused_and_keeps_a_record(
     assert told == {"not_dicom": 1, "no_rescale": 1}
     assert total(metrics.QUEUE.prometheus, **here) == 0
     assert total(f"{metrics.PART_SECONDS.prometheus}_count", **here) == 3
+
+
+def test_a_run_that_ends_without_a_word_after_its_commit_has_left_a_record(
+    settings: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*arguments: Any, **more: Any) -> None:
+        commit_ingest(*arguments, **more)
+        raise KeyboardInterrupt
+
+    commit_ingest = ingest.commit_ingest
+    monkeypatch.setattr(ingest, "commit_ingest", killed)
+    assert main(["ingest", settings]) == 130
+    (record,) = records_in(tmp_path / "store")
+    assert (record["outcome"], record["outputs"]) == ("running", [])
+    assert record["settings"]["corpora"]["watched"]["slices_per_part"] == 4
+    assert record["code_revision"] == session.code_revision()
+    # What is committed stays, and so does its record.
+    assert main(["ingest", settings]) == 0
+    assert records_in(tmp_path / "store") == [record]
 
 
 def test_a_second_run_that_finds_nothing_to_do_keeps_no_record(
