@@ -131,7 +131,7 @@ class Bench:
 
     def busy(self, stage: str) -> bool:
         """Tell whether a shard of a stage is worked at."""
-        return bool(self._processes(BUSY[stage]))
+        return bool(BUSY[stage] and self._processes(BUSY[stage]))
 
     def _processes(self, beginnings: tuple[str, ...]) -> list[int]:
         return [
@@ -142,7 +142,7 @@ class Bench:
         ]
 
     def first_step(self, since: float) -> float:
-        """Return when training began on all workers, by their logs.
+        """Return when training first began, by the logs of all workers.
 
         Args:
             since: Seconds since the epoch; what was logged before is of other trials.
@@ -220,6 +220,10 @@ class Bench:
             "to_actor_s": round(max(harm.seen - began, 0.0), 1),
         }
         if not fault:
+            if stage != "train" and not harm.busy:
+                raise RuntimeError(
+                    f"{stage} was not seen at work; is its name in BUSY still right?"
+                )
             busy_s = self.first_step(began_at) - began_at if stage == "train" else harm.busy - began
             found["to_work_s"] = round(busy_s, 1)
         if code == 0:
@@ -269,7 +273,7 @@ class _Harm:
         while submitter.poll() is None:
             if not self.seen and self.bench.at_work(self.stage):
                 self.seen = time.monotonic()
-            if not self.busy and self.bench.busy(self.stage):
+            if not self.fault and not self.busy and self.bench.busy(self.stage):
                 self.busy = time.monotonic()
             if self.seen:
                 self.work_s = time.monotonic() - self.seen
