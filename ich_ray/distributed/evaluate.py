@@ -32,7 +32,6 @@ from ich_ray.distributed.origin import here
 from ich_ray.distributed.predict import (
     planned_work,
     pool_need,
-    predict,
     predict_all,
     prediction_task,
 )
@@ -47,6 +46,7 @@ from ich_ray.distributed.statistics import (
 )
 from ich_ray.errors import ConfigError, QualityError
 from ich_ray.settings import resolved
+from ich_ray.storage.tables import Table
 from ich_ray.windows import preprocessing_id
 
 EMPTY = "empty_masks"
@@ -163,11 +163,10 @@ def evaluate(run: Session) -> Evaluation:
     for model in models.values():
         records.read("model", model.url, model.identity)
     test, tuning = select(run, config.test), select(run, config.tuning)
-    predict_all(
-        run, [prediction_task(run, m, s) for m in models.values() for s in (*test, *tuning)]
-    )
-    levels = _levels(run, models, tuning)
-    found = _statistics(run, models, test, threshold=True)
+    tasks = [prediction_task(run, m, s) for m in models.values() for s in (*test, *tuning)]
+    made = dict(zip((task.url for task in tasks), predict_all(run, tasks), strict=True))
+    levels = _levels(run, models, tuning, made)
+    found = _statistics(run, models, test, made, threshold=True)
     exams, keys = _exams(found, next(iter(models)), test)
     predicted = {name: _predicted(found[name], keys, exams, level=levels[name]) for name in models}
     predicted[THRESHOLD] = _threshold(found[THRESHOLD], keys, exams)
@@ -209,13 +208,16 @@ def evaluate_config(run: Session) -> EvaluateConfig:
 
 
 def _levels(
-    run: Session, models: Mapping[str, TrainedModel], tuning: tuple[Selection, ...]
+    run: Session,
+    models: Mapping[str, TrainedModel],
+    tuning: tuple[Selection, ...],
+    made: Mapping[str, Table],
 ) -> dict[str, int]:
     """Fix each model's pixel threshold on the tuning selections: the best micro DSC there."""
     half = int(overlap.quantise_logits(np.zeros(1, np.float32))[0])
     if not tuning:
         return dict.fromkeys(models, half)
-    found = _statistics(run, models, tuning, threshold=False)
+    found = _statistics(run, models, tuning, made, threshold=False)
     levels = {}
     for name in models:
         stack = overlap.stack([s.pixels for _, s in sorted(found[name].items())])
@@ -232,16 +234,15 @@ def _statistics(
     run: Session,
     models: Mapping[str, TrainedModel],
     selections: tuple[Selection, ...],
+    made: Mapping[str, Table],
     *,
     threshold: bool,
 ) -> dict[str, dict[str, ExamStatistics]]:
-    """Return model -> exam -> statistics, computed on the cluster."""
+    """Return model -> exam -> statistics, computed on the cluster from predictions by URL."""
     found: dict[str, dict[str, ExamStatistics]] = {name: {} for name in [*models, THRESHOLD]}
     for selection in selections:
-        # They are made already, by one pool for all selections.
         tables = {
-            name: predict(run, prediction_task(run, model, selection))
-            for name, model in models.items()
+            name: made[prediction_task(run, model, selection).url] for name, model in models.items()
         }
         job = StatisticsOfPart(
             store=run.store,
