@@ -5,15 +5,16 @@ and Ray Train's controller has one when its workers are there, who import it at 
 """
 
 import logging
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow.fs
 import ray.train
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train import CheckpointConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.backend import Backend, BackendConfig
+from ray.train.v2.api.config import FailureConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from ich_ray.budget import Allowance
@@ -26,6 +27,8 @@ from ich_ray.errors import IchRayError, QualityError, SurroundingsError
 from ich_ray.storage.objects import Store
 
 _log = logging.getLogger(__name__)
+STARTS = 30
+"""How often a group may not come up, each time after minutes, before the run gives up."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,20 +93,35 @@ class _TorchBackend(Backend):
 
     def on_start(self, worker_group: Any, backend_config: Any) -> None:
         """Make the process group."""
-        begun = worker_group.execute_async(_import_torch)
-        real = backend_config.real()
-        ray.get(begun)
-        real.backend_cls().on_start(worker_group, real)
+        with _given_back(worker_group):
+            begun = worker_group.execute_async(_import_torch)
+            real = backend_config.real()
+            ray.get(begun)
+            real.backend_cls().on_start(worker_group, real)
 
     def on_training_start(self, worker_group: Any, backend_config: Any) -> None:
         """Pass it on."""
-        real = backend_config.real()
-        real.backend_cls().on_training_start(worker_group, real)
+        with _given_back(worker_group):
+            real = backend_config.real()
+            real.backend_cls().on_training_start(worker_group, real)
 
     def on_shutdown(self, worker_group: Any, backend_config: Any) -> None:
         """End the process group."""
         real = backend_config.real()
         real.backend_cls().on_shutdown(worker_group, real)
+
+
+@contextmanager
+def _given_back(worker_group: Any) -> Iterator[None]:
+    """End the workers of a group that does not come up, and free what they reserve.
+
+    Ray Train 2.60 forgets such a group, whose survivors live on; the next one waits for their room.
+    """
+    try:
+        yield
+    except Exception:
+        worker_group.get_worker_group_state().shutdown()
+        raise
 
 
 def _import_torch() -> None:
@@ -162,7 +180,9 @@ def fit(job: TrainingJob) -> dict[str, Any]:
             name=job.model.url.rsplit("/", 1)[1],
             storage_path=path,
             storage_filesystem=filesystem,
-            failure_config=FailureConfig(max_failures=config.max_failures),
+            failure_config=FailureConfig(
+                max_failures=config.max_failures, controller_failure_limit=STARTS
+            ),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
             # The declared type is that of Train V1, whose callbacks V2 refuses.
             callbacks=[_Failures(job.origin)],  # type: ignore[list-item]
@@ -181,6 +201,11 @@ def _reason(job: TrainingJob, error: ray.train.TrainingFailedError) -> IchRayErr
             return type(failure)(f"model {job.name}: {failure}")
         if isinstance(failure, FloatingPointError):
             return QualityError(f"model {job.name}: {failure}; lower its learning_rate")
+    if isinstance(error, ray.train.ControllerError):
+        return SurroundingsError(
+            f"model {job.name}: its workers could not be started ({_last_line(error)}); the same "
+            "command continues from the last checkpoint"
+        )
     return SurroundingsError(
         f"model {job.name}: its workers failed more than max_failures="
         f"{job.config.max_failures} times ({_last_line(error)}); the same command continues "

@@ -126,6 +126,35 @@ def test_a_killed_training_worker_costs_the_steps_since_its_checkpoint_and_nothi
     wait_until(lambda: total(metrics.RETRIES.prometheus, **counted) >= 1)
 
 
+def test_a_training_worker_killed_while_its_group_comes_up_leaves_room_for_the_next(
+    finished: Path, tmp_path: Path
+) -> None:
+    """The group reserves every CPU: a second one cannot start beside what is left of it."""
+    root = tmp_path / "disturbed"
+    shutil.copytree(finished / "store", root / "store")
+    shutil.rmtree(root / "store" / "models")
+    shutil.rmtree(root / "store" / "checkpoints")
+
+    def loads_torch(process: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.Error):
+            return any("libtorch" in part.path for part in process.memory_maps())
+        return False
+
+    with opened(finished) as run:
+        undisturbed = trained_model(run, "teacher").record
+    began = time.monotonic()
+    with (
+        opened(root) as run,
+        killed_once("ray::RayTrainWorker", when=loads_torch) as killed,
+    ):
+        train(run, "teacher")
+        record = trained_model(run, "teacher").record
+    assert killed
+    assert record["model"] == undisturbed["model"]
+    # Less than Ray Train waits for room: it had it at once.
+    assert time.monotonic() - began < 120
+
+
 def test_a_driver_that_died_before_the_record_costs_the_steps_since_the_checkpoint(
     finished: Path, tmp_path: Path
 ) -> None:
