@@ -66,9 +66,10 @@ class ClusterConfig:
     lease_s: float = 60.0
     """After as long without a sign of life another run may take over what one was writing."""
 
-    join_s: float = 30.0
+    join_s: float = 120.0
     """What does not fit waits as long for nodes to join before it is refused, as after a restart
-    of the head; not for those of a cluster that is started here."""
+    of the head: Ray's nodes leave a silent one after 60 s, and are started anew then. Not for those
+    of a cluster that is started here."""
 
     workers: Mapping[str, WorkersConfig] = field(default_factory=dict)
     """What a cluster that scales may add; without it, only what is there counts as room."""

@@ -6,7 +6,7 @@ and Ray Train's controller has one when its workers are there, who import it at 
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,11 +117,10 @@ def _given_back(worker_group: Any) -> Iterator[None]:
 
     Ray Train 2.60 forgets such a group, whose survivors live on; the next one waits for their room.
     """
-    try:
+    with ExitStack() as undo:
+        undo.callback(worker_group.get_worker_group_state().shutdown)
         yield
-    except Exception:
-        worker_group.get_worker_group_state().shutdown()
-        raise
+        undo.pop_all()
 
 
 def _import_torch() -> None:
