@@ -58,7 +58,11 @@ def test_of_two_submitters_at_once_both_follow_one_job(hosts: Bench) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("train", "--only", "teacher", "models.teacher.use_gpu=true"), 2, "GPU"),
+        (
+            ("train", "--only", "teacher", "models.teacher.use_gpu=true", "cluster.join_s=5.0"),
+            2,
+            "GPU",
+        ),
         (
             ("ingest", "--only", "a", "cluster.node_variables=['ICH_ABSENT']"),
             2,
