@@ -59,9 +59,20 @@ class ModelConfig:
     learning_rate: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 1e-4
-    schedule: Literal["poly", "step"] = "poly"
+    schedule: Literal["poly", "step", "cosine"] = "poly"
+    warmup_steps: int = 0
+    """First steps, in which the learning rate rises from nothing to what the schedule says."""
+
+    average_decay: float = 0.0
+    """Of the exponential moving average of the weights, a step; the averaged weights are the
+    model's. 0: the weights of the last step are."""
+
     patch_loss_weight: float = 1.0
     """Lambda: the weight of the patch cross-entropy beside the pixel cross-entropy."""
+
+    normalisation: Literal["local", "synchronised", "frozen"] = "local"
+    """Batch normalisation by the mean and variance of each process's own items, of the items of all
+    processes (GPUs only), or by those that the starting weights came with, which stay."""
 
     positive_patch_share: float = 0.5
     """In a positive slice, at least this share of the patches hold a positive pixel."""
@@ -91,8 +102,16 @@ class ModelConfig:
         """Check what can be checked without the other sections."""
         require(self.crop % 8 == 0 and self.crop > 0, f"crop must be a multiple of 8: {self.crop}")
         at_least(1, self, "steps", "batch", "num_workers", "checkpoint_every")
-        at_least(0, self, "seed", "max_failures")
+        at_least(0, self, "seed", "max_failures", "warmup_steps")
         shares(self, "positive_patch_share", "positive_slice_share")
+        require(
+            0 <= self.average_decay < 1,
+            f"average_decay must be at least 0 and below 1, got {self.average_decay}",
+        )
+        require(
+            self.warmup_steps < self.steps,
+            f"warmup_steps={self.warmup_steps} leave none of steps={self.steps} at the full rate",
+        )
         require(self.learning_rate > 0, f"learning_rate must be positive, got {self.learning_rate}")
         require(
             self.batch % self.num_workers == 0,
@@ -100,6 +119,10 @@ class ModelConfig:
         )
         positive_memory(self.memory_gb)
         require(self.use_gpu or not self.gpu_kind, "gpu_kind needs use_gpu=true")
+        require(
+            self.use_gpu or self.normalisation != "synchronised",
+            "normalisation='synchronised' needs use_gpu=true: torch has it for GPUs only",
+        )
         require(len(self.labelled) > 0, "labelled must name at least one corpus")
         require(
             not self.pseudo_labelled or 0 < self.labelled_share < 1,

@@ -27,7 +27,7 @@ from ich_ray.storage.objects import Store
 from ich_ray.storage.predictions import decode_mask
 from ich_ray.storage.tables import iterate_groups, part_path
 from ich_ray.storage.urls import join
-from ich_ray.windows import mask_to_grid, preprocessing_id
+from ich_ray.windows import head_box, mask_to_grid, preprocessing_id
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +87,7 @@ def _piece_name(source: PoolSource, url: str) -> str:
         selection=source.selection.identity["split"],
         preprocessing=preprocessing_id(source.input),
         labels=source.pseudo_labels,
-        format=1,
+        format=2,
     )
 
 
@@ -107,7 +107,8 @@ def _make_piece(source: PoolSource, url: str, folder: Path) -> None:
         truths += [_truth(item, labels, source.input, images[-1].shape[1]) for item in exam]
         for i, item in enumerate(exam):
             near = [exam[previous[i]].key, exam[following[i]].key]
-            rows.append({"order": [item.exam, i], "key": item.key, "near": near})
+            box = head_box(images[-1][i])
+            rows.append({"order": [item.exam, i], "key": item.key, "near": near, "box": box})
     if rows:
         np.save(temporary / "images.npy", np.concatenate(images))
         np.save(temporary / "masks.npy", np.stack([t.mask for t in truths]))
@@ -172,6 +173,8 @@ def _map(folders: Sequence[Path]) -> SlicePool:
         next=np.array([by_key[fact["near"][1]] for fact in facts]),
         positive=np.array([fact["positive"] for fact in facts]),
         whole_only=np.array([fact["whole_only"] for fact in facts]),
+        boxes=np.array([fact["box"] for fact in facts]),
+        names=[f"exam {fact['order'][0]} slice {fact['key']}" for fact in facts],
     )
 
 

@@ -156,6 +156,7 @@ class Board:
         self.done = 0
         self._from = 0
         self.found: dict[str, Any] | None = None
+        self.why = ""
 
     def begin(self, step: int) -> None:
         """Remember where an attempt begins: at the step of its checkpoint."""
@@ -182,6 +183,14 @@ class Board:
     def result(self) -> dict[str, Any] | None:
         """Return what came of the run, None before it has finished."""
         return self.found
+
+    def stop(self, why: str) -> None:
+        """Remember why nothing can come of the run, however often it is tried."""
+        self.why = why
+
+    def stopped(self) -> str:
+        """Return why nothing can come of the run; empty: nothing is against it."""
+        return self.why
 
 
 @contextlib.contextmanager

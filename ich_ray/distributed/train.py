@@ -86,7 +86,7 @@ def train(run: Session, name: str) -> TrainSummary:
     """Train a model to its last step, from its last checkpoint where there is one.
 
     Raises:
-        QualityError: The loss is no number.
+        QualityError: The loss, or a weight, is no number; the last good checkpoint is kept.
         BudgetError: The budget is passed; the last checkpoint is kept, and a rerun continues there.
         ConfigError: The workers do not fit the cluster.
         SurroundingsError: Workers died more often than `max_failures`; run it again.
@@ -139,6 +139,11 @@ def _run_group(run: Session, name: str, model: ModelLineage) -> dict[str, Any]:
         reported = fit(job)
         record: dict[str, Any] | None = ray.get(board.result.remote())
         meter.finished(ray.get(board.steps.remote()), more=False)
+        if why := ray.get(board.stopped.remote()):
+            raise QualityError(
+                f"model {name}: {why}; its checkpoint before that is kept: lower models.{name}."
+                f"learning_rate={config.learning_rate:g}, or look at those exams with ich-ray show"
+            )
         if record is None:
             raise BudgetError(
                 f"model {name}: {reported['over_budget']}; its checkpoint of step "

@@ -23,7 +23,7 @@ from ich_ray.distributed import logs, metrics
 from ich_ray.distributed.lineage import ModelLineage
 from ich_ray.distributed.origin import Origin
 from ich_ray.distributed.training_needs import worker_of
-from ich_ray.errors import IchRayError, QualityError, SurroundingsError
+from ich_ray.errors import IchRayError, SurroundingsError
 from ich_ray.storage.objects import Store
 
 _log = logging.getLogger(__name__)
@@ -155,8 +155,7 @@ def fit(job: TrainingJob) -> dict[str, Any]:
     """Run the group to its end; return what it reported last, nothing before a checkpoint.
 
     Raises:
-        QualityError: The loss is no number.
-        IchRayError: What else a worker raised for a person to act on.
+        IchRayError: What a worker raised for a person to act on.
         SurroundingsError: Workers died more often than `max_failures`.
     """
     config, filesystem, path = job.config, *_checkpoint_folder(job)
@@ -198,8 +197,6 @@ def _reason(job: TrainingJob, error: ray.train.TrainingFailedError) -> IchRayErr
     for failure in getattr(error, "worker_failures", {}).values():
         if isinstance(failure, IchRayError):
             return type(failure)(f"model {job.name}: {failure}")
-        if isinstance(failure, FloatingPointError):
-            return QualityError(f"model {job.name}: {failure}; lower its learning_rate")
     if isinstance(error, ray.train.ControllerError):
         return SurroundingsError(
             f"model {job.name}: its workers could not be started ({_last_line(error)}); the same "

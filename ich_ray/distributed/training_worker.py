@@ -5,10 +5,10 @@ import logging
 import os
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 import ray.train.torch
 import torch
@@ -20,10 +20,13 @@ from ich_ray.distributed import metrics
 from ich_ray.distributed.cache import open_pool
 from ich_ray.distributed.training_group import TrainingJob
 from ich_ray.distributed.work import piece_of
-from ich_ray.learning.epoch import Training, make_optimizer, train_steps
+from ich_ray.learning.epoch import NotANumberError, Training
+from ich_ray.learning.loading import slice_loader
+from ich_ray.learning.optimization import averaged, make_optimizer
 from ich_ray.learning.patchfcn import PatchFCN, placed
+from ich_ray.learning.run import Curve, Snapshot, run
 from ich_ray.learning.sampling import Worker
-from ich_ray.learning.state import optimizer_tensors, restore_optimizer, to_arrays, to_tensors
+from ich_ray.learning.state import to_arrays, to_tensors
 from ich_ray.settings import resolved
 from ich_ray.storage.checkpoints import (
     decode_tensors,
@@ -34,20 +37,41 @@ from ich_ray.storage.checkpoints import (
 )
 
 _log = logging.getLogger(__name__)
-CURVE_POINTS = 60
-"""Points of the loss curve that a model's record keeps."""
+NAMED = 16
+"""Slices that an error names."""
 
 
 def train(job: TrainingJob) -> None:
     """Train from the last checkpoint to the last step, or to where the budget ends."""
     with piece_of(job.origin):
-        _train(job)
+        try:
+            _train(job)
+        except NotANumberError as error:
+            # All processes see it at the same step. Raised, it would be tried again, in vain.
+            _stop(job, error)
 
 
 def _train(job: TrainingJob) -> None:
     context = ray.train.get_context()
-    rank, world = context.get_world_rank(), context.get_world_size()
+    worker = Worker(rank=context.get_world_rank(), world=context.get_world_size())
     torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
+    training = _training(job, worker)
+    since = _last_snapshot()
+    first = 0 if since is None else since.step
+    _log.info("training begins", extra={"rank": worker.rank, "world": worker.world, "step": first})
+    if worker.rank == 0:
+        job.board.begin.remote(first)
+    listener = _Listener(job, worker, training.device)
+    curve = run(training, worker=worker, total=_total, listener=listener, since=since)
+    if worker.rank == 0 and curve is not None:
+        learned = training.unwrapped if training.average is None else training.average.module
+        ray.get(job.board.finish.remote(_finished(job, learned, curve)))
+    torch.distributed.barrier()
+
+
+def _training(job: TrainingJob, worker: Worker) -> Training:
+    """Read the slices, and make the network with the weights that it starts from."""
+    context, config = ray.train.get_context(), job.config
     local = Worker(rank=context.get_local_rank(), world=context.get_local_world_size())
     pools = tuple(
         open_pool(sources, job.cache, worker=local, barrier=torch.distributed.barrier)
@@ -55,53 +79,74 @@ def _train(job: TrainingJob) -> None:
         if sources
     )
     device = ray.train.torch.get_device()
-    torch.manual_seed(job.config.seed)
-    network = PatchFCN(job.config.network, in_channels=job.channels)
+    torch.manual_seed(config.seed)
+    network = PatchFCN(config.network, in_channels=job.channels)
     if job.model.start_url:
         record = load_record(job.store, job.model.start_url)
         assert record is not None
         network.load_state_dict(to_tensors(load_weights(job.store, job.model.start_url, record)))
+    if config.normalisation == "synchronised":
+        # torch declares no types of it.
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     network = placed(network, device)
-    optimizer = make_optimizer(job.config, network)
-    first, curve = _restore(network, optimizer)
-    _log.info("training begins", extra={"rank": rank, "world": world, "step": first})
-    training = Training(
+    return Training(
+        optimizer=make_optimizer(config, network),
+        average=averaged(config, network),
         network=ray.train.torch.prepare_model(network),
-        optimizer=optimizer,
-        pools=pools,
-        config=job.config,
-        channels=job.channels,
+        loader=slice_loader(config, pools, channels=job.channels, worker=worker),
+        config=config,
         device=device,
     )
-    worker = Worker(rank=rank, world=world)
-    if rank == 0:
-        job.board.begin.remote(first)
-    losses: list[float] = []
-    training.watch.lap()
-    for step, loss in train_steps(training, worker=worker, first_step=first, total=_total):
-        losses.append(loss)
-        metrics.slices(len(worker.items(job.config.batch)))
-        metrics.spent(*training.watch.lap())
-        if step % -(-job.config.steps // CURVE_POINTS) == 0 or step == job.config.steps:
-            curve.append([step, float(np.mean(losses))])
-            losses.clear()
-            metrics.gpu_memory()
-            if rank == 0:
-                job.board.put.remote(step, curve[-1][1])
-        if step % job.config.checkpoint_every == 0 and step < job.config.steps:
-            # One clock decides for all: they must stop at the same step.
-            over = job.allowance.over(time.time()) if rank == 0 else ""
-            stop = _total(torch.tensor(float(bool(over)), device=device)) > 0
-            if rank == 0 and over:
-                job.board.put.remote(step, loss)
-            reached = {"step": step, "over_budget": over}
-            _checkpoint(network, optimizer, metrics=reached, curve=curve, rank=rank)
-            _log.info("checkpoint", extra={"rank": rank, "step": step})
-            if stop:
-                return
-    if rank == 0:
-        ray.get(job.board.finish.remote(_finished(job, network, curve)))
-    torch.distributed.barrier()
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """Tells metrics, log, board and Ray Train of a run."""
+
+    job: TrainingJob
+    worker: Worker
+    device: torch.device
+
+    def stepped(self, *, items: int, seconds: float, waited: float) -> None:
+        """Count the slices, and the time."""
+        metrics.slices(items)
+        metrics.spent(seconds, waited)
+
+    def reached(self, step: int, loss: float) -> None:
+        """Tell how far the run is."""
+        metrics.gpu_memory()
+        if self.worker.rank == 0:
+            self.job.board.put.remote(step, loss)
+
+    def keep(self, snapshot: Snapshot, *, loss: float) -> bool:
+        """Report a checkpoint; a barrier: every rank calls it, rank 0 writes."""
+        # One clock decides for all: they must stop at the same step.
+        over = self.job.allowance.over(time.time()) if self.worker.rank == 0 else ""
+        stop = bool(_total(torch.tensor(float(bool(over)), device=self.device)) > 0)
+        if self.worker.rank == 0 and over:
+            self.job.board.put.remote(snapshot.step, loss)
+        reached = {"step": snapshot.step, "over_budget": over}
+        if self.worker.rank == 0:
+            with tempfile.TemporaryDirectory() as folder:
+                _write(snapshot, Path(folder))
+                ray.train.report(reached, checkpoint=Checkpoint.from_directory(folder))
+        else:
+            ray.train.report(reached)
+        _log.info("checkpoint", extra={"rank": self.worker.rank, "step": snapshot.step})
+        return stop
+
+
+def _stop(job: TrainingJob, error: NotANumberError) -> None:
+    """Tell the driver why it ended, with the items of all processes that may be the cause."""
+    items: list[Any] = [error.items]
+    if torch.distributed.is_initialized():
+        items *= torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(items, error.items)
+    names = [name for mine in items for name in mine]
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    of = f", of {', '.join(names[:NAMED])}{more}" if names else ""
+    if ray.train.get_context().get_world_rank() == 0:
+        ray.get(job.board.stop.remote(f"{error}{of}"))
 
 
 def _total(value: Tensor) -> Tensor:
@@ -112,43 +157,32 @@ def _total(value: Tensor) -> Tensor:
     return summed
 
 
-def _checkpoint(
-    network: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    *,
-    metrics: dict[str, Any],
-    curve: list[list[float]],
-    rank: int,
-) -> None:
-    """Report a checkpoint; a barrier: every rank calls it, rank 0 writes."""
-    if rank != 0:
-        ray.train.report(metrics)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        weights, state = to_arrays(network.state_dict()), to_arrays(optimizer_tensors(optimizer))
-        Path(folder, "weights.safetensors").write_bytes(encode_tensors(weights))
-        Path(folder, "optimizer.safetensors").write_bytes(encode_tensors(state))
-        Path(folder, "state.json").write_text(json.dumps({"step": metrics["step"], "curve": curve}))
-        ray.train.report(metrics, checkpoint=Checkpoint.from_directory(folder))
+def _write(snapshot: Snapshot, folder: Path) -> None:
+    for name, tensors in snapshot.tensors.items():
+        (folder / f"{name}.safetensors").write_bytes(encode_tensors(to_arrays(tensors)))
+    state = {"step": snapshot.step, "curve": snapshot.curve, "losses": snapshot.losses}
+    (folder / "state.json").write_text(json.dumps(state))
 
 
-def _restore(network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, list[list[float]]]:
-    """Load the run's last checkpoint, if it has one; return its step and loss curve."""
+def _last_snapshot() -> Snapshot | None:
+    """Read the run's last checkpoint, if it has one."""
     checkpoint = ray.train.get_checkpoint()
     if checkpoint is None:
-        return 0, []
+        return None
     with checkpoint.as_directory() as folder:
         state = json.loads(Path(folder, "state.json").read_text())
-        network.load_state_dict(_read(Path(folder, "weights.safetensors")))
-        restore_optimizer(optimizer, _read(Path(folder, "optimizer.safetensors")))
-    return state["step"], state["curve"]
+        return Snapshot(
+            step=state["step"],
+            curve=tuple((step, loss) for step, loss in state["curve"]),
+            losses=tuple(state["losses"]),
+            tensors={
+                path.stem: to_tensors(decode_tensors(path.read_bytes(), name=path.name))
+                for path in sorted(Path(folder).glob("*.safetensors"))
+            },
+        )
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    return to_tensors(decode_tensors(path.read_bytes(), name=path.name))
-
-
-def _finished(job: TrainingJob, network: nn.Module, curve: list[list[float]]) -> dict[str, Any]:
+def _finished(job: TrainingJob, network: nn.Module, curve: Curve) -> dict[str, Any]:
     """Write the weights; return the record, which the driver writes if the output is still its."""
     return {
         "model": save_weights(job.store, job.model.url, to_arrays(network.state_dict())),

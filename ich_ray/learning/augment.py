@@ -20,16 +20,19 @@ def crops(
     items: Sequence[Item],
     *,
     crop: int,
+    corners: Sequence[tuple[int, int]] = (),
 ) -> tuple[Float[Tensor, "item channel crop crop2"], UInt8[Tensor, "item crop crop2"]]:
     """Cut and disturb the items of a minibatch.
 
     Args:
-        images: Whole slices in [0, 1]; outside them lies air.
-        masks: 0, positive, IGNORED; outside the slice all is ignored.
+        images: In [0, 1], slices or windows of them, which hold all that the crops see of a slice;
+            outside lies air.
+        masks: 0, positive, IGNORED; outside all is ignored.
         items: Where to cut, and the noise of each.
         crop: Side of a crop, pixels.
+        corners: Top and left of each window in its slice; empty for whole slices.
     """
-    grid = _grid(items, side=images.shape[2], crop=crop).to(images.device)
+    grid = _grid(items, corners, window=images.shape[2], crop=crop).to(images.device)
     warped = F.grid_sample(images, grid, mode="bilinear", align_corners=False)
     # Shifted by one, so that the zeros from outside the slice become IGNORED, not negative.
     shifted = (masks.to(images.dtype) + 1)[:, None]
@@ -38,17 +41,19 @@ def crops(
     return _contrast(warped, items), nearest.to(torch.uint8)
 
 
-def _grid(items: Sequence[Item], *, side: int, crop: int) -> Float[Tensor, "item crop crop2 2"]:
-    """Where each pixel of each crop lies in its slice, in grid_sample's [-1, 1]."""
+def _grid(
+    items: Sequence[Item], corners: Sequence[tuple[int, int]], *, window: int, crop: int
+) -> Float[Tensor, "item crop crop2 2"]:
+    """Where each pixel of each crop lies in its window, in grid_sample's [-1, 1]."""
     offsets = torch.arange(crop) + 0.5 - crop / 2
     rows, columns = [], []
-    for item in items:
-        rows.append(item.top + crop / 2 + offsets / item.noise.height)
+    for item, (top, left) in zip(items, corners or [(0, 0)] * len(items), strict=True):
+        rows.append(item.top - top + crop / 2 + offsets / item.noise.height)
         sign = -1 if item.noise.flip else 1
-        columns.append(item.left + crop / 2 + sign * offsets / item.noise.width)
+        columns.append(item.left - left + crop / 2 + sign * offsets / item.noise.width)
     y = torch.stack(rows)[:, :, None].expand(-1, crop, crop)
     x = torch.stack(columns)[:, None, :].expand(-1, crop, crop)
-    return torch.stack([x, y], -1) * (2 / side) - 1
+    return torch.stack([x, y], -1) * (2 / window) - 1
 
 
 def _contrast(

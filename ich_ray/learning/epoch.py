@@ -1,21 +1,34 @@
 """Steps of training in one process; how processes are joined is the caller's business."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
 
 from ich_ray.config import ModelConfig
 from ich_ray.exam import IGNORED
 from ich_ray.learning.augment import crops
+from ich_ray.learning.loading import Loader, fractions
 from ich_ray.learning.losses import LossSums, loss_sums, patch_labels
-from ich_ray.learning.sampling import Item, SamplingRule, SlicePool, Worker, draw
+from ich_ray.learning.optimization import learning_rate
+from ich_ray.learning.patchfcn import freeze_statistics
+from ich_ray.learning.sampling import Worker
 from ich_ray.stopwatch import Stopwatch
-from ich_ray.windows import LEVELS
 
 SumOverWorkers = Callable[[Tensor], Tensor]
+
+
+class NotANumberError(FloatingPointError):
+    """A loss or a weight is no number: nothing can be learned from here on."""
+
+    def __init__(self, said: str, *, items: Sequence[str] = ()) -> None:
+        super().__init__(said)
+        self.items = tuple(items)
+        """Of this process's minibatch, where its own part of the loss is no number."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,73 +39,22 @@ class Training:
     """A PatchFCN, wrapped where processes are joined."""
 
     optimizer: torch.optim.Optimizer
-    pools: tuple[SlicePool, ...]
-    """Labelled slices, and the pseudo-labelled ones where there are any."""
+    average: AveragedModel | None = None
+    """Of the network's weights, after each step."""
 
+    loader: Loader
     config: ModelConfig
-    channels: int
     device: torch.device
     watch: Stopwatch = field(default_factory=Stopwatch)
     """Knows how long this process waited for the slices of its items."""
 
-
-def sampling_rule(config: ModelConfig) -> SamplingRule:
-    """Return what of a model's settings decides its items."""
-    return SamplingRule(
-        seed=config.seed,
-        crop=config.crop,
-        labelled_share=config.labelled_share if config.pseudo_labelled else 1.0,
-        positive_patch_share=config.positive_patch_share,
-        positive_slice_share=config.positive_slice_share,
-        augment=config.augment,
-    )
-
-
-def make_optimizer(config: ModelConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """Return the optimizer that the settings name."""
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            network.parameters(),
-            lr=config.learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-        )
-    return torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
-
-
-def learning_rate(config: ModelConfig, step: int) -> float:
-    """Return the rate of a step: `poly` (1 - step/steps)^0.9, or `step`: x 0.1 at each third.
-
-    >>> learning_rate(ModelConfig(labelled=("a",), steps=10), 0)
-    0.01
-    """
-    if config.schedule == "poly":
-        return float(config.learning_rate * (1 - step / config.steps) ** 0.9)
-    return float(config.learning_rate * 0.1 ** (3 * step // config.steps))
-
-
-def minibatch(
-    pools: tuple[SlicePool, ...], items: list[Item], *, channels: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Read the slices of some items.
-
-    Returns:
-        Images (item, channel, side, side) in [0, 1], masks (item, side, side) with 0, 1,
-        IGNORED, and whether each is positive only as a whole (item).
-    """
-    images, masks, whole_only = [], [], []
-    for item in items:
-        pool = pools[item.pool]
-        rows = [item.slice]
-        if channels == 3:
-            rows = [int(pool.previous[item.slice]), item.slice, int(pool.next[item.slice])]
-        images.append(np.stack([pool.images[row] for row in rows]))
-        masks.append(pool.masks[item.slice])
-        whole_only.append(bool(pool.whole_only[item.slice]))
-    scaled = torch.from_numpy(np.stack(images).astype(np.float32)).div_(LEVELS)
-    return scaled, torch.from_numpy(np.stack(masks)), torch.tensor(whole_only)
+    @property
+    def unwrapped(self) -> nn.Module:
+        """The network itself: its tensors have the same names however many processes there are."""
+        if not isinstance(self.network, DistributedDataParallel):
+            return self.network
+        assert isinstance(self.network.module, nn.Module)
+        return self.network.module
 
 
 def targets(masks: Tensor, whole_only: Tensor, *, side: int, crop: int) -> Tensor:
@@ -128,22 +90,28 @@ def train_steps(
         total: Sums a tensor over all workers.
 
     Raises:
-        FloatingPointError: The loss is no number; the message names the step and its items.
+        NotANumberError: The loss is no number, in all processes at the same step, which none takes.
     """
-    config, pools, device = training.config, training.pools, training.device
-    rule = sampling_rule(config)
-    side = pools[0].images.pieces[0].shape[1]
+    config, device = training.config, training.device
     training.network.train()
+    if config.normalisation == "frozen":
+        freeze_statistics(training.network)
     for step in range(first_step, config.steps):
         with training.watch.waiting():
-            items = [draw(rule, pools, step=step, item=i) for i in worker.items(config.batch)]
-            images, masks, whole_only = minibatch(pools, items, channels=training.channels)
-        cut, cut_masks = crops(images.to(device), masks.to(device), items, crop=config.crop)
-        labels = targets(cut_masks, whole_only.to(device), side=side, crop=config.crop)
+            batch = training.loader(step)
+        cut, masks = crops(
+            fractions(batch.images.to(device)),
+            batch.masks.to(device),
+            batch.items,
+            crop=config.crop,
+            corners=batch.corners,
+        )
+        whole_only = batch.whole_only.to(device)
+        labels = targets(masks, whole_only, side=batch.side, crop=config.crop)
         for group in training.optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
         loss = mean_loss(
-            loss_sums(training.network(cut), cut_masks, labels),
+            loss_sums(training.network(cut), masks, labels),
             patch_loss_weight=config.patch_loss_weight,
             world=worker.world,
             total=total,
@@ -152,7 +120,21 @@ def train_steps(
         torch.autograd.backward(loss)
         shown = float(total(loss.detach()) / worker.world)
         if not np.isfinite(shown):
-            places = ", ".join(f"pool {i.pool} slice {i.slice}" for i in items)
-            raise FloatingPointError(f"the loss of step {step} is {shown}; items: {places}")
+            mine = () if bool(loss.isfinite()) else batch.names
+            raise NotANumberError(f"the loss of step {step} is {shown}", items=mine)
         training.optimizer.step()
+        if training.average is not None:
+            training.average.update_parameters(training.network)
         yield step + 1, shown
+
+
+def check_weights(network: nn.Module, *, step: int, total: SumOverWorkers) -> None:
+    """Refuse to keep weights that are no numbers, which a finite loss may have led to.
+
+    Raises:
+        NotANumberError: In all processes, when any holds some.
+    """
+    values = network.state_dict().values()
+    broken = torch.stack([(~value.isfinite()).any() for value in values]).any()
+    if total(broken.to(torch.float32)) > 0:
+        raise NotANumberError(f"after step {step} the weights hold what is no number")

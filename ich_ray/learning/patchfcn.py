@@ -97,6 +97,13 @@ def placed(network: PatchFCN, device: torch.device) -> PatchFCN:
     return network
 
 
+def freeze_statistics(network: nn.Module) -> None:
+    """Let batch normalisation use the mean and variance that it has, and keep them."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
 def count_parameters(module: nn.Module) -> int:
     """Return the number of trained parameters."""
     return sum(p.numel() for p in module.parameters())

@@ -3,13 +3,16 @@
 So a run resumes with exactly the items that would have come, for any number of workers.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8, UInt16
 
 from ich_ray.exam import IGNORED
-from ich_ray.windows import head_box
+
+ZOOM = (0.9, 1.1)
+"""Range of the factors by which the head's height and width are scaled."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +43,18 @@ class SlicePool:
     next: Integer[np.ndarray, " slice"]
     positive: Bool[np.ndarray, " slice"]
     whole_only: Bool[np.ndarray, " slice"]
+    names: Sequence[str]
+    """Exam and slice, for whoever must look at one: their pseudonyms."""
+
+    boxes: Integer[np.ndarray, "slice 4"]
+    """Of the head: top, left, bottom and right, as windows.head_box finds them."""
+
+    positives: Integer[np.ndarray, " positive"] = field(init=False)
+    """Rows of the positive slices."""
+
+    def __post_init__(self) -> None:
+        """Find the positive slices once: there may be a million others."""
+        object.__setattr__(self, "positives", np.flatnonzero(self.positive))
 
     def __len__(self) -> int:
         """Return the number of slices."""
@@ -110,9 +125,8 @@ def draw(rule: SamplingRule, pools: tuple[SlicePool, ...], *, step: int, item: i
     rng = np.random.default_rng([rule.seed, step, item])
     pool = int(len(pools) > 1 and rng.random() >= rule.labelled_share)
     slices = pools[pool]
-    candidates = np.flatnonzero(slices.positive)
-    if len(candidates) and rng.random() < rule.positive_slice_share:
-        index = int(rng.choice(candidates))
+    if len(slices.positives) and rng.random() < rule.positive_slice_share:
+        index = int(rng.choice(slices.positives))
     else:
         index = int(rng.integers(len(slices)))
     top, left = _place(rng, slices, index, rule)
@@ -132,7 +146,7 @@ def _place(
         row, column = divmod(int(rng.choice(np.flatnonzero((mask > 0) & (mask != IGNORED)))), side)
         corner = np.array([row, column]) - rng.integers(0, rule.crop, 2)
     else:
-        top, left, bottom, right = head_box(slices.images[index])
+        top, left, bottom, right = slices.boxes[index].tolist()
         corner = np.array(
             [
                 rng.integers(top, max(bottom - rule.crop, top) + 1),
@@ -144,7 +158,7 @@ def _place(
 
 
 def _noise(rng: np.random.Generator) -> Noise:
-    height, width = rng.uniform(0.9, 1.1, 2)
+    height, width = rng.uniform(*ZOOM, 2)
     flip = bool(rng.random() < 0.5)
     contrast = rng.integers(3)
     gamma, gain = rng.uniform(0.85, 1.1), rng.uniform(0.7, 1.1)

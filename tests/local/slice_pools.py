@@ -4,7 +4,7 @@ import numpy as np
 
 from ich_ray.exam import IGNORED
 from ich_ray.learning.sampling import SlicePool, SliceStack
-from ich_ray.windows import LEVELS
+from ich_ray.windows import LEVELS, head_box
 
 
 def pool(
@@ -34,4 +34,6 @@ def pool_of(images: np.ndarray, masks: np.ndarray) -> SlicePool:
         next=np.minimum(rows + 1, len(rows) - 1),
         positive=((masks > 0) & (masks != IGNORED)).any((1, 2)),
         whole_only=np.zeros(len(images), np.bool_),
+        boxes=np.array([head_box(image) for image in images]),
+        names=[f"exam e slice {row}" for row in rows],
     )

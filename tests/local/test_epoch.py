@@ -1,4 +1,4 @@
-"""Training learns, stops on a loss that is no number, and goes on as if never interrupted."""
+"""Training learns, and stops on a loss that is no number."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping
@@ -10,18 +10,16 @@ from torch import Tensor
 
 from ich_ray.config import ModelConfig
 from ich_ray.learning.epoch import (
+    NotANumberError,
     Training,
-    learning_rate,
-    make_optimizer,
-    minibatch,
+    check_weights,
     train_steps,
 )
+from ich_ray.learning.loading import slice_loader
+from ich_ray.learning.optimization import averaged, learning_rate, make_optimizer
 from ich_ray.learning.patchfcn import PatchFCN
-from ich_ray.learning.sampling import Item, Noise, SlicePool, Worker
-from ich_ray.learning.state import optimizer_tensors, restore_optimizer, to_arrays, to_tensors
-from ich_ray.storage.checkpoints import decode_tensors, encode_tensors
-from ich_ray.windows import LEVELS
-from tests.local.slice_pools import pool, pool_of
+from ich_ray.learning.sampling import SlicePool, Worker
+from tests.local.slice_pools import pool
 
 CONFIG = ModelConfig(
     labelled=("a",),
@@ -49,9 +47,9 @@ def training(config: ModelConfig, *pools: SlicePool, channels: int = 1) -> Train
     return Training(
         network=network,
         optimizer=make_optimizer(config, network),
-        pools=pools,
+        average=averaged(config, network),
+        loader=slice_loader(config, pools, channels=channels, worker=Worker()),
         config=config,
-        channels=channels,
         device=torch.device("cpu"),
     )
 
@@ -71,21 +69,6 @@ def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_poly_falls_from_the_first_rate_to_almost_nothing() -> None:
-    config = dataclasses.replace(CONFIG, steps=100, learning_rate=0.01)
-    assert learning_rate(config, 0) == 0.01
-    assert learning_rate(config, 50) == pytest.approx(0.01 * 0.5**0.9)
-    rates = [learning_rate(config, step) for step in range(100)]
-    assert rates == sorted(rates, reverse=True)
-    assert 0 < rates[-1] < 0.0002
-
-
-def test_step_falls_by_ten_at_each_third() -> None:
-    config = dataclasses.replace(CONFIG, steps=9, learning_rate=1.0, schedule="step")
-    expected = np.repeat([1, 0.1, 0.01], 3)
-    np.testing.assert_allclose([learning_rate(config, step) for step in range(9)], expected)
-
-
 def test_the_optimizer_has_the_rate_of_its_step() -> None:
     todo = training(CONFIG, pool(2, positive=1))
     run(todo, until=3)
@@ -101,23 +84,6 @@ def test_the_time_for_the_slices_of_a_step_is_waiting_and_its_arithmetic_is_not(
     assert all(0 < waited < seconds for seconds, waited in seen)
 
 
-def test_sgd_has_the_momentum_and_decay_of_the_settings() -> None:
-    config = dataclasses.replace(CONFIG, optimizer="sgd", momentum=0.8, weight_decay=1e-3)
-    group = training(config).optimizer.param_groups[0]
-    assert (group["momentum"], group["weight_decay"]) == (0.8, 1e-3)
-
-
-def test_a_minibatch_holds_the_slice_between_its_neighbours() -> None:
-    images = np.arange(3, dtype=np.uint16)[:, None, None].repeat(8, 1).repeat(8, 2)
-    slices = pool_of(images, np.zeros((3, 8, 8), np.uint8))
-    items = [Item(0, i, 0, 0, Noise()) for i in (0, 1, 2)]
-    cut, _, _ = minibatch((slices,), items, channels=3)
-    levels = (cut[:, :, 0, 0] * LEVELS).round().int().tolist()
-    assert levels == [[0, 0, 1], [0, 1, 2], [1, 2, 2]]
-    single, _, _ = minibatch((slices,), items, channels=1)
-    assert torch.equal(single[:, 0], cut[:, 1])
-
-
 def test_a_tiny_network_learns_two_slices_by_heart() -> None:
     config = dataclasses.replace(CONFIG, steps=25, crop=64, augment=False)
     losses = run(training(config, pool(2, positive=1, lesion=16)))
@@ -127,39 +93,58 @@ def test_a_tiny_network_learns_two_slices_by_heart() -> None:
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step() -> None:
     config = dataclasses.replace(CONFIG, optimizer="sgd", learning_rate=1e30)
-    with pytest.raises(FloatingPointError, match=r"the loss of step [1-5] is (nan|inf); items: "):
+    with pytest.raises(NotANumberError, match=r"^the loss of step [1-5] is (nan|inf)$") as raised:
         run(training(config, pool(4, positive=2)))
+    assert len(raised.value.items) == config.batch
 
 
 def test_weights_that_are_no_numbers_are_seen_before_the_step_is_taken() -> None:
     todo = training(CONFIG, pool(4, positive=2))
     torch.nn.init.constant_(todo.network.get_parameter("pixel.bias"), float("nan"))
     before = todo.network.get_parameter("patch.weight").clone()
-    with pytest.raises(FloatingPointError, match="the loss of step 0 is nan; items: pool 0 slice"):
+    with pytest.raises(NotANumberError, match=r"^the loss of step 0 is nan$") as raised:
         run(todo)
+    assert raised.value.items == todo.loader(0).names
     assert torch.equal(todo.network.get_parameter("patch.weight"), before)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_an_interrupted_run_ends_with_the_same_weights_bit_for_bit(optimizer: str) -> None:
-    config = dataclasses.replace(CONFIG, optimizer=optimizer, pseudo_labelled=("p",))  # type: ignore[arg-type]
-    pools = (pool(4, positive=2), pool(6, positive=2, seed=1))
-    whole, first = training(config, *pools, channels=3), training(config, *pools, channels=3)
-    losses = run(whole)
-    before = run(first, until=4)
-    files = [
-        encode_tensors(to_arrays(tensors))
-        for tensors in (first.network.state_dict(), optimizer_tensors(first.optimizer))
-    ]
-    second = training(dataclasses.replace(config, seed=99), *pools, channels=3)
-    second = dataclasses.replace(second, config=config)
-    weights, state = (to_tensors(decode_tensors(data, name="file")) for data in files)
-    second.network.load_state_dict(weights)
-    restore_optimizer(second.optimizer, state)
-    after = run(second, first_step=4)
-    assert before + after == losses
-    assert same(second.network.state_dict(), whole.network.state_dict())
-    assert same(optimizer_tensors(second.optimizer), optimizer_tensors(whole.optimizer))
+def test_only_the_process_whose_part_of_the_loss_is_no_number_names_its_items() -> None:
+    todo = training(CONFIG, pool(4, positive=2))
+    steps = train_steps(
+        todo, worker=Worker(), first_step=0, total=lambda value: value * float("inf")
+    )
+    with pytest.raises(NotANumberError) as raised:
+        next(steps)
+    assert raised.value.items == ()
+
+
+def test_weights_that_are_no_numbers_are_not_kept() -> None:
+    network = training(CONFIG).network
+    check_weights(network, step=3, total=lambda value: value)
+    # Another process's are.
+    with pytest.raises(NotANumberError, match="after step 3"):
+        check_weights(network, step=3, total=lambda value: value + 1)
+    network.get_buffer("trunk.layer0.1.running_var")[0] = float("inf")
+    with pytest.raises(NotANumberError, match="after step 3"):
+        check_weights(network, step=3, total=lambda value: value)
+
+
+def test_the_average_follows_the_weights_and_statistics_of_every_step() -> None:
+    decay = 0.8
+    todo = training(dataclasses.replace(CONFIG, average_decay=decay), pool(4, positive=2))
+    assert todo.average is not None
+    expected: dict[str, Tensor] = {}
+    for _ in train_steps(todo, worker=Worker(), first_step=0, total=lambda value: value):
+        for name, value in todo.network.state_dict().items():
+            if name.endswith("num_batches_tracked"):
+                continue
+            value = value.double()
+            before = expected.get(name, value)
+            expected[name] = decay * before + (1 - decay) * value
+    found = todo.average.module.state_dict()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name].double(), value, rtol=1e-5, atol=1e-6)
+    assert not same(found, todo.network.state_dict())
 
 
 def test_the_same_seed_gives_the_same_weights() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ich_ray.config import ModelConfig
 from ich_ray.exam import IGNORED
-from ich_ray.learning.epoch import sampling_rule
+from ich_ray.learning.loading import sampling_rule
 from ich_ray.learning.sampling import Item, Noise, SamplingRule, Worker, draw
 from tests.local.slice_pools import pool, pool_of
 

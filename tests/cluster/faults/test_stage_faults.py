@@ -20,13 +20,17 @@ from ich_ray.distributed import metrics
 from ich_ray.distributed.lineage import finished_pseudo_labels, trained_model
 from ich_ray.distributed.progress import Board
 from ich_ray.distributed.pseudo_label import pseudo_label
+from ich_ray.distributed.session import select
 from ich_ray.distributed.train import train
+from ich_ray.errors import QualityError
+from ich_ray.storage.corpus import index_table
 from ich_ray.storage.leases import claims
 from ich_ray.storage.objects import Store
 from tests.cluster.ray_telemetry import total, wait_until
 from tests.cluster.tiny_experiment import opened, rows_of, settings_text
 
 PATIENCE_S = 90
+CHECKPOINTS = "store/checkpoints/teacher"
 COMMAND = str(Path(sys.executable).parent / "ich-ray")
 
 
@@ -72,6 +76,14 @@ def recording_board() -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.kept: list[int] = []
+            self.attempts = 0
+
+        def begin(self, step: int) -> None:
+            super().begin(step)
+            self.attempts += 1
+
+        def begun(self) -> int:
+            return self.attempts
 
         def put(self, step: int, loss: float) -> None:
             super().put(step, loss)
@@ -93,7 +105,7 @@ def test_a_killed_training_worker_costs_the_steps_since_its_checkpoint_and_nothi
         yield board
 
     def is_past_a_checkpoint(_: psutil.Process) -> bool:
-        snapshots = root.glob("store/checkpoints/teacher/*/checkpoint_manager_snapshot.json")
+        snapshots = root.glob(f"{CHECKPOINTS}/*/checkpoint_manager_snapshot.json")
         saved = [re.findall(r'"step":(\d+)', path.read_text()) for path in snapshots]
         kept = max((int(step) for steps in saved for step in steps), default=12)
         return max(ray.get(board.seen.remote()), default=0) > kept
@@ -153,6 +165,35 @@ def test_a_training_worker_killed_while_its_group_comes_up_leaves_room_for_the_n
     assert record["model"] == undisturbed["model"]
     # Less than Ray Train waits for room: it had it at once.
     assert time.monotonic() - began < 120
+
+
+def test_a_loss_that_is_no_number_ends_the_run_at_once_and_names_its_slices(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = recording_board()
+
+    @contextlib.contextmanager
+    def watched(what: str, *, total: int) -> Iterator[Any]:
+        yield board
+
+    monkeypatch.setattr(stage, "watched", watched)
+    shutil.copytree(finished / "store", tmp_path / "store")
+    shutil.rmtree(tmp_path / CHECKPOINTS)
+    settings = ("optimizer='sgd'", "learning_rate=1e30", "checkpoint_every=1")
+    with opened(tmp_path, *(f"models.teacher.{one}" for one in settings)) as run:
+        (corpus,) = select(run, ["a:train"])
+        index = index_table(run.store, corpus.corpus).to_pylist()
+        known = {f"exam {row['exam']} slice {row['slice']}" for row in index}
+        with pytest.raises(QualityError, match=r"the loss of step 1 is (nan|inf), of ") as raised:
+            train(run, "teacher")
+    said = str(raised.value)
+    named = re.findall(r"exam \w+ slice \w+", said)
+    assert len(named) == run.settings.models["teacher"].batch
+    assert set(named) <= known
+    assert "lower models.teacher.learning_rate=1e+30" in said
+    assert ray.get(board.begun.remote()) == 1
+    (snapshot,) = tmp_path.glob(f"{CHECKPOINTS}/*/checkpoint_manager_snapshot.json")
+    assert '"step":1' in snapshot.read_text().replace(" ", "")
 
 
 def test_a_driver_that_died_before_the_record_costs_the_steps_since_the_checkpoint(
