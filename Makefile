@@ -8,7 +8,8 @@ READY := .venv/.ready
 .PHONY: setup demo demo-real test test-others test-unit test-local test-cluster test-real test-gpu \
 	test-faults test-hosts check format \
 	image-check bench-phantom bench-codecs bench-ingest bench-speed bench-hostile bench-mutated \
-	bench-kills bench-planning bench-cluster bench-scaling bench-faults cluster-up cluster-down clean
+	bench-kills bench-planning bench-cluster bench-scaling bench-faults bench-train cluster-up \
+	cluster-down clean
 
 setup: $(READY)
 
@@ -117,6 +118,10 @@ bench-scaling: $(READY)
 
 bench-faults: $(READY)
 	$(BIN)/python -m benchmarks.cluster_faults
+
+# A step under Ray Train against plain torchrun, and with the real loader against a mock.
+bench-train: $(READY)
+	$(BIN)/python -m benchmarks.train_speed
 
 # A head, two workers, an S3 server and a submitter in network namespaces; needs root, on Linux.
 cluster-up: $(READY)
