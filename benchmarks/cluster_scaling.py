@@ -7,8 +7,9 @@ shards, to 1, 2, 4 and 8 of them. From the driver's CPU and memory over many sho
 how many slices one driver can hand out. Prints the rates, and last one line of JSON.
 
 Where one driver saturates, by its figures on a 2-core machine that it shared with the 8 workers
-(14.7 CPU s and 9 MB for 1,000 shards; on a faster one 4.8 s and 10 MB): one core hands out 68 shards a second, which are 17,400
-slices of 256 a shard, what 5 H200 at the limit of their arithmetic predict (3,400 slices/s each).
+(14.7 CPU s and 9 MB for 1,000 shards; on a faster one 4.8 s and 10 MB): one core hands out 68
+shards a second, which are 17,400 slices of 256 a shard, what 5 H200 at the limit of their
+arithmetic predict (3,400 slices/s each).
 
 | slices | shards of 256 | driver's CPU | its memory | then |
 |---|---|---|---|---|
