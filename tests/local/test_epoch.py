@@ -1,7 +1,7 @@
 """Training learns, and stops on a loss that is no number."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -15,11 +15,12 @@ from ich_ray.learning.epoch import (
     check_weights,
     train_steps,
 )
-from ich_ray.learning.loading import slice_loader
-from ich_ray.learning.optimization import averaged, learning_rate, make_optimizer
-from ich_ray.learning.patchfcn import PatchFCN
-from ich_ray.learning.sampling import SlicePool, Worker
+from ich_ray.learning.optimization import learning_rate
+from ich_ray.learning.sampling import Worker
 from tests.local.slice_pools import pool
+from tests.local.trainings import training
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CONFIG = ModelConfig(
     labelled=("a",),
@@ -31,27 +32,6 @@ CONFIG = ModelConfig(
     optimizer="adamw",
     learning_rate=0.003,
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def training(config: ModelConfig, *pools: SlicePool, channels: int = 1) -> Training:
-    torch.manual_seed(config.seed)
-    network = PatchFCN(config.network, in_channels=channels)
-    return Training(
-        network=network,
-        optimizer=make_optimizer(config, network),
-        average=averaged(config, network),
-        loader=slice_loader(config, pools, channels=channels, worker=Worker()),
-        config=config,
-        device=torch.device("cpu"),
-    )
 
 
 def run(todo: Training, *, first_step: int = 0, until: int | None = None) -> list[float]:

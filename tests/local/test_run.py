@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,14 +11,14 @@ from torch import Tensor
 
 from ich_ray.config import ModelConfig
 from ich_ray.learning.epoch import NotANumberError, Training
-from ich_ray.learning.loading import slice_loader
-from ich_ray.learning.optimization import averaged, make_optimizer
-from ich_ray.learning.patchfcn import PatchFCN
 from ich_ray.learning.run import CURVE_POINTS, Curve, Snapshot, run, snapshot_of
-from ich_ray.learning.sampling import SlicePool, Worker
+from ich_ray.learning.sampling import Worker
 from ich_ray.learning.state import to_arrays, to_tensors
 from ich_ray.storage.checkpoints import decode_tensors, encode_tensors
 from tests.local.slice_pools import pool
+from tests.local.trainings import training
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CONFIG = ModelConfig(
     labelled=("a",),
@@ -31,27 +31,6 @@ CONFIG = ModelConfig(
     checkpoint_every=50,
     learning_rate=0.003,
 )
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-def training(config: ModelConfig, *pools: SlicePool) -> Training:
-    torch.manual_seed(config.seed)
-    network = PatchFCN(config.network, in_channels=3)
-    return Training(
-        network=network,
-        optimizer=make_optimizer(config, network),
-        average=averaged(config, network),
-        loader=slice_loader(config, pools, channels=3, worker=Worker()),
-        config=config,
-        device=torch.device("cpu"),
-    )
 
 
 def as_files(snapshot: Snapshot) -> Snapshot:
@@ -108,8 +87,8 @@ def test_an_interrupted_run_ends_with_the_same_weights_and_curve_bit_for_bit(
         CONFIG, optimizer=optimizer, average_decay=average_decay, pseudo_labelled=("p",)
     )
     pools = (pool(4, positive=2), pool(6, positive=2, seed=1))
-    whole, first = training(config, *pools), training(config, *pools)
-    second = training(dataclasses.replace(config, seed=99), *pools)
+    whole, first = training(config, *pools, channels=3), training(config, *pools, channels=3)
+    second = training(dataclasses.replace(config, seed=99), *pools, channels=3)
     second = dataclasses.replace(second, config=config, loader=first.loader)
     undisturbed, before, after = Notes(), Notes(stop_at=100), Notes()
     curve = go(whole, undisturbed)

@@ -68,8 +68,9 @@ def killed_once(name: str, *, when: Callable[[psutil.Process], bool]) -> Iterato
         thread.join()
 
 
-def recording_board() -> Any:
-    """Start an actor that keeps every step that a run reports, also those that it repeats."""
+@pytest.fixture
+def board(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """An actor that keeps every step that a training reports, also those that it repeats."""
 
     # Within the function: a worker cannot import the module of a test.
     class RecordingBoard(Board):
@@ -92,25 +93,25 @@ def recording_board() -> Any:
         def seen(self) -> list[int]:
             return self.kept
 
-    return ray.remote(num_cpus=0)(RecordingBoard).remote()
-
-
-def test_a_killed_training_worker_costs_the_steps_since_its_checkpoint_and_nothing_else(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    board = recording_board()
+    actor = ray.remote(num_cpus=0)(RecordingBoard).remote()
 
     @contextlib.contextmanager
     def watched(what: str, *, total: int) -> Iterator[Any]:
-        yield board
+        yield actor
 
+    monkeypatch.setattr(stage, "watched", watched)
+    return actor
+
+
+def test_a_killed_training_worker_costs_the_steps_since_its_checkpoint_and_nothing_else(
+    finished: Path, tmp_path: Path, board: Any
+) -> None:
     def is_past_a_checkpoint(_: psutil.Process) -> bool:
         snapshots = root.glob(f"{CHECKPOINTS}/*/checkpoint_manager_snapshot.json")
         saved = [re.findall(r'"step":(\d+)', path.read_text()) for path in snapshots]
         kept = max((int(step) for steps in saved for step in steps), default=12)
         return max(ray.get(board.seen.remote()), default=0) > kept
 
-    monkeypatch.setattr(stage, "watched", watched)
     root = tmp_path / "disturbed"
     shutil.copytree(finished / "store", root / "store")
     shutil.rmtree(root / "store" / "models")
@@ -168,15 +169,8 @@ def test_a_training_worker_killed_while_its_group_comes_up_leaves_room_for_the_n
 
 
 def test_a_loss_that_is_no_number_ends_the_run_at_once_and_names_its_slices(
-    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, tmp_path: Path, board: Any
 ) -> None:
-    board = recording_board()
-
-    @contextlib.contextmanager
-    def watched(what: str, *, total: int) -> Iterator[Any]:
-        yield board
-
-    monkeypatch.setattr(stage, "watched", watched)
     shutil.copytree(finished / "store", tmp_path / "store")
     shutil.rmtree(tmp_path / CHECKPOINTS)
     settings = ("optimizer='sgd'", "learning_rate=1e30", "checkpoint_every=1")
