@@ -55,3 +55,31 @@ class Stopwatch:
         found = now - self.started_s, self.waited_s
         self.started_s, self.waited_s = now, 0.0
         return found
+
+
+@dataclass(slots=True)
+class Pace:
+    """How much was done in some time, and what share of it went into waiting."""
+
+    done: int = 0
+    seconds: float = 0.0
+    waited_s: float = 0.0
+
+    def add(self, done: int, *, seconds: float, waited: float) -> None:
+        """Count more."""
+        self.done += done
+        self.seconds += seconds
+        self.waited_s += waited
+
+    def shown(self) -> dict[str, str]:
+        """Return it as a progress line has it; nothing before anything was done.
+
+        >>> pace = Pace()
+        >>> pace.add(16, seconds=0.5, waited=0.01)
+        >>> pace.shown()
+        {'slices/s': '32.0', 'waits for data': '2.0 %'}
+        """
+        if not self.seconds:
+            return {}
+        share = 100 * self.waited_s / self.seconds
+        return {"slices/s": f"{self.done / self.seconds:.1f}", "waits for data": f"{share:.1f} %"}

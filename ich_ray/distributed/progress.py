@@ -5,7 +5,7 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, Protocol, runtime_checkable
 
@@ -149,10 +149,10 @@ def _print_line(line: str, _: dict[str, Any]) -> None:
 
 
 class Board:
-    """The latest step and loss of a run, and its result: where worker and driver can see them."""
+    """The latest step of a run, and its result: where worker and driver can see them."""
 
     def __init__(self) -> None:
-        self.latest: tuple[int, float] = (0, float("nan"))
+        self.latest: tuple[int, Mapping[str, str]] = (0, {})
         self.done = 0
         self._from = 0
         self.found: dict[str, Any] | None = None
@@ -162,9 +162,9 @@ class Board:
         """Remember where an attempt begins: at the step of its checkpoint."""
         self._from = step
 
-    def put(self, step: int, loss: float) -> None:
-        """Remember where the run is."""
-        self.latest = (step, loss)
+    def put(self, step: int, beside: Mapping[str, str]) -> None:
+        """Remember where the run is, and what is shown beside it."""
+        self.latest = (step, beside)
         self.done += step - self._from
         self._from = step
 
@@ -172,7 +172,7 @@ class Board:
         """Return how many steps were done, also those that a failure had repeated."""
         return self.done
 
-    def get(self) -> tuple[int, float]:
+    def get(self) -> tuple[int, Mapping[str, str]]:
         """Return where the run is."""
         return self.latest
 
@@ -205,11 +205,10 @@ def watched(what: str, *, total: int) -> Iterator[Any]:
     def follow() -> None:
         with bar(what, total=total, unit="step") as shown:
             while not stop.wait(POLL_S):
-                step, loss = ray.get(board.get.remote())
-                if step:
-                    shown.set_postfix(loss=f"{loss:.4f}")
+                step, beside = ray.get(board.get.remote())
+                shown.set_postfix(**beside)
                 shown.update(step - shown.n)
-            step, loss = ray.get(board.get.remote())
+            step, _ = ray.get(board.get.remote())
             shown.update(step - shown.n)
 
     thread = threading.Thread(target=follow, daemon=True)

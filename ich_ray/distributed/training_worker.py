@@ -5,7 +5,7 @@ import logging
 import os
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from ich_ray.learning.run import Curve, Snapshot, run
 from ich_ray.learning.sampling import Worker
 from ich_ray.learning.state import to_arrays, to_tensors
 from ich_ray.settings import resolved
+from ich_ray.stopwatch import Pace
 from ich_ray.storage.checkpoints import (
     decode_tensors,
     encode_tensors,
@@ -99,24 +100,28 @@ def _training(job: TrainingJob, worker: Worker) -> Training:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Listener:
     """Tells metrics, log, board and Ray Train of a run."""
 
     job: TrainingJob
     worker: Worker
     device: torch.device
+    pace: Pace = field(default_factory=Pace)
+    """Since the last point of the curve."""
 
     def stepped(self, *, items: int, seconds: float, waited: float) -> None:
         """Count the slices, and the time."""
         metrics.slices(items)
         metrics.spent(seconds, waited)
+        self.pace.add(items * self.worker.world, seconds=seconds, waited=waited)
 
     def reached(self, step: int, loss: float) -> None:
         """Tell how far the run is."""
         metrics.gpu_memory()
         if self.worker.rank == 0:
-            self.job.board.put.remote(step, loss)
+            self.job.board.put.remote(step, {"loss": f"{loss:.4f}", **self.pace.shown()})
+        self.pace = Pace()
 
     def keep(self, snapshot: Snapshot, *, loss: float) -> bool:
         """Report a checkpoint; a barrier: every rank calls it, rank 0 writes."""
@@ -124,7 +129,7 @@ class _Listener:
         over = self.job.allowance.over(time.time()) if self.worker.rank == 0 else ""
         stop = bool(_total(torch.tensor(float(bool(over)), device=self.device)) > 0)
         if self.worker.rank == 0 and over:
-            self.job.board.put.remote(snapshot.step, loss)
+            self.job.board.put.remote(snapshot.step, {"loss": f"{loss:.4f}"})
         reached = {"step": snapshot.step, "over_budget": over}
         if self.worker.rank == 0:
             with tempfile.TemporaryDirectory() as folder:

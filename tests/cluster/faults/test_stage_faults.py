@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +86,8 @@ def board(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> Any:
         def begun(self) -> int:
             return self.attempts
 
-        def put(self, step: int, loss: float) -> None:
-            super().put(step, loss)
+        def put(self, step: int, beside: Mapping[str, str]) -> None:
+            super().put(step, beside)
             self.kept.append(step)
 
         def seen(self) -> list[int]:
@@ -126,7 +126,10 @@ def test_a_killed_training_worker_costs_the_steps_since_its_checkpoint_and_nothi
         summary = train(run, "teacher")
         record = trained_model(run, "teacher").record
     steps = ray.get(board.seen.remote())
+    _, beside = ray.get(board.get.remote())
     assert killed
+    assert beside.keys() == {"loss", "slices/s", "waits for data"}
+    assert float(beside["slices/s"]) > 0
     assert steps.count(1) == 1
     # At most what one interval of checkpoints holds is done twice.
     assert 0 < len(steps) - len(set(steps)) <= 3
