@@ -150,7 +150,7 @@ def test_nothing_of_a_patient_is_written(source: Path, store: Store) -> None:
     written = [str(entries), str(told), str(rows_of(store))]
     written += [path.read_text() for path in Path(store.root).rglob("*.json")]
     for text in written:
-        for secret in ("patient 1", "Doe", "1.2.826", "1950", "/1.dcm"):
+        for secret in ("patient 1", "Doe", "1.2.826", "19500101", "1950-01-01", "/1.dcm"):
             assert secret not in text
     assert told
 
