@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 import torch.distributed
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ich_ray.config import Settings
@@ -26,7 +26,7 @@ from ich_ray.distributed.cache import open_pool
 from ich_ray.distributed.lineage import model_lineage
 from ich_ray.distributed.session import session
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
-from ich_ray.learning.epoch import Training
+from ich_ray.learning.epoch import Training, sum_over_group
 from ich_ray.learning.loading import Loader, Minibatch, slice_loader
 from ich_ray.learning.optimization import averaged, make_optimizer
 from ich_ray.learning.patchfcn import PatchFCN, placed
@@ -113,11 +113,6 @@ def train(  # noqa: PLR0913  (what the two groups differ in)
     loader = _Timed(_Mock(real) if mock else real)
     times = _Times(also)
 
-    def total(value: Tensor) -> Tensor:
-        summed = value.clone()
-        torch.distributed.all_reduce(summed)
-        return summed
-
     training = Training(
         optimizer=make_optimizer(config, network),
         average=averaged(config, network),
@@ -126,7 +121,7 @@ def train(  # noqa: PLR0913  (what the two groups differ in)
         config=config,
         device=device,
     )
-    run(training, worker=worker, total=total, listener=times)
+    run(training, worker=worker, total=sum_over_group, listener=times)
     crops = config.steps * len(worker.items(config.batch))
     return {
         "seconds": times.seconds,

@@ -14,13 +14,13 @@ import ray.train.torch
 import torch
 import torch.distributed
 from ray.train import Checkpoint
-from torch import Tensor, nn
+from torch import nn
 
 from ich_ray.distributed import metrics
 from ich_ray.distributed.cache import open_pool
 from ich_ray.distributed.training_group import TrainingJob
 from ich_ray.distributed.work import piece_of
-from ich_ray.learning.epoch import NotANumberError, Training
+from ich_ray.learning.epoch import NotANumberError, Training, sum_over_group
 from ich_ray.learning.loading import slice_loader
 from ich_ray.learning.optimization import averaged, make_optimizer
 from ich_ray.learning.patchfcn import PatchFCN, placed
@@ -63,7 +63,7 @@ def _train(job: TrainingJob) -> None:
     if worker.rank == 0:
         job.board.begin.remote(first)
     listener = _Listener(job, worker, training.device)
-    curve = run(training, worker=worker, total=_total, listener=listener, since=since)
+    curve = run(training, worker=worker, total=sum_over_group, listener=listener, since=since)
     if worker.rank == 0 and curve is not None:
         learned = training.unwrapped if training.average is None else training.average.module
         ray.get(job.board.finish.remote(_finished(job, learned, curve)))
@@ -127,7 +127,7 @@ class _Listener:
         """Report a checkpoint; a barrier: every rank calls it, rank 0 writes."""
         # One clock decides for all: they must stop at the same step.
         over = self.job.allowance.over(time.time()) if self.worker.rank == 0 else ""
-        stop = bool(_total(torch.tensor(float(bool(over)), device=self.device)) > 0)
+        stop = bool(sum_over_group(torch.tensor(float(bool(over)), device=self.device)) > 0)
         if self.worker.rank == 0 and over:
             self.job.board.put.remote(snapshot.step, {"loss": f"{loss:.4f}"})
         reached = {"step": snapshot.step, "over_budget": over}
@@ -143,23 +143,13 @@ class _Listener:
 
 def _stop(job: TrainingJob, error: NotANumberError) -> None:
     """Tell the driver why it ended, with the items of all processes that may be the cause."""
-    items: list[Any] = [error.items]
-    if torch.distributed.is_initialized():
-        items *= torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(items, error.items)
+    items: list[Any] = [()] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(items, error.items)
     names = [name for mine in items for name in mine]
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     of = f", of {', '.join(names[:NAMED])}{more}" if names else ""
     if ray.train.get_context().get_world_rank() == 0:
         ray.get(job.board.stop.remote(f"{error}{of}"))
-
-
-def _total(value: Tensor) -> Tensor:
-    """Sum over all workers."""
-    summed = value.clone()
-    if torch.distributed.is_initialized():
-        torch.distributed.all_reduce(summed)
-    return summed
 
 
 def _write(snapshot: Snapshot, folder: Path) -> None:

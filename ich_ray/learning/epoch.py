@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+import torch.distributed
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
@@ -20,6 +21,13 @@ from ich_ray.learning.sampling import Worker
 from ich_ray.stopwatch import Stopwatch
 
 SumOverWorkers = Callable[[Tensor], Tensor]
+
+
+def sum_over_group(value: Tensor) -> Tensor:
+    """Sum over all processes of torch's group, which is there."""
+    summed = value.clone()
+    torch.distributed.all_reduce(summed)
+    return summed
 
 
 class NotANumberError(FloatingPointError):

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ich_ray.config import ModelConfig
 from ich_ray.exam import IGNORED
-from ich_ray.learning.epoch import Training, train_steps
+from ich_ray.learning.epoch import Training, sum_over_group, train_steps
 from ich_ray.learning.loading import slice_loader
 from ich_ray.learning.optimization import make_optimizer
 from ich_ray.learning.patchfcn import Logits, PatchFCN
@@ -59,13 +59,8 @@ def losses(worker: Worker) -> list[float]:
     network: nn.Module = InDoublePrecision(PatchFCN(CONFIG.network, in_channels=3))
     if worker.world > 1:
         network = DistributedDataParallel(network)
-
-    def total(value: Tensor) -> Tensor:
-        summed = value.clone()
-        if worker.world > 1:
-            dist.all_reduce(summed)
-        return summed
-
+    alone = worker.world == 1
+    total = (lambda value: value) if alone else sum_over_group
     todo = Training(
         network=network,
         optimizer=make_optimizer(CONFIG, network),
