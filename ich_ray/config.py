@@ -19,7 +19,8 @@ from ich_ray.config_corpus import (
     template_names,
 )
 from ich_ray.config_log import LogConfig
-from ich_ray.config_model import InputConfig, ModelConfig, PredictConfig, PseudoLabelConfig
+from ich_ray.config_model import InputConfig, PredictConfig, PseudoLabelConfig
+from ich_ray.config_training import ModelConfig, ValidationConfig
 from ich_ray.errors import ConfigError
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "ShowConfig",
     "StoreConfig",
     "SubmitConfig",
+    "ValidationConfig",
     "WorkersConfig",
     "template_names",
 ]
@@ -143,6 +145,7 @@ class Settings:
         """Check that every name that one section uses is a section of its kind."""
         for name, model in self.models.items():
             self._selections(f"models.{name}.labelled", model.labelled)
+            self._selections(f"models.{name}.validation.tuning", model.validation.tuning)
             for pool in model.pseudo_labelled:
                 self._known(f"models.{name}.pseudo_labelled", pool, self.pseudo_labels)
             if model.init != "random":

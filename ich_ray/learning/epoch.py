@@ -16,7 +16,8 @@ from ich_ray.learning.augment import crops
 from ich_ray.learning.loading import Loader, fractions
 from ich_ray.learning.losses import LossSums, loss_sums, patch_labels
 from ich_ray.learning.optimization import learning_rate
-from ich_ray.learning.patchfcn import freeze_statistics
+from ich_ray.learning.patchfcn import freeze_statistics, full
+from ich_ray.learning.precision import autocast
 from ich_ray.learning.sampling import Worker
 from ich_ray.stopwatch import Stopwatch
 
@@ -64,6 +65,14 @@ class Training:
         assert isinstance(self.network.module, nn.Module)
         return self.network.module
 
+    @property
+    def learned(self) -> nn.Module:
+        """The network that the model would be if the run ended here."""
+        if self.average is None:
+            return self.unwrapped
+        assert isinstance(self.average.module, nn.Module)
+        return self.average.module
+
 
 def targets(masks: Tensor, whole_only: Tensor, *, side: int, crop: int) -> Tensor:
     """Return patch labels; a slice that is positive only as a whole labels only a whole crop."""
@@ -108,8 +117,8 @@ def train_steps(
         with training.watch.waiting():
             batch = training.loader(step)
         cut, masks = crops(
-            fractions(batch.images.to(device)),
-            batch.masks.to(device),
+            fractions(batch.images.to(device, non_blocking=True)),
+            batch.masks.to(device, non_blocking=True),
             batch.items,
             crop=config.crop,
             corners=batch.corners,
@@ -118,8 +127,10 @@ def train_steps(
         labels = targets(masks, whole_only, side=batch.side, crop=config.crop)
         for group in training.optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
+        with autocast(config, device):
+            logits = training.network(cut)
         loss = mean_loss(
-            loss_sums(training.network(cut), masks, labels),
+            loss_sums(full(logits), masks, labels),
             patch_loss_weight=config.patch_loss_weight,
             world=worker.world,
             total=total,

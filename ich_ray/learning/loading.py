@@ -73,6 +73,7 @@ def sampling_rule(config: ModelConfig) -> SamplingRule:
         positive_patch_share=config.positive_patch_share,
         positive_slice_share=config.positive_slice_share,
         augment=config.augment,
+        contrast=config.contrast,
     )
 
 

@@ -28,6 +28,13 @@ class Logits(NamedTuple):
     patch: Float[Tensor, " item"]
 
 
+def full(logits: Logits) -> Logits:
+    """Return logits that were computed in 16 bits in 32: sums over pixels need them."""
+    if logits.pixel.dtype in (torch.bfloat16, torch.float16):
+        return Logits(logits.pixel.float(), logits.patch.float())
+    return logits
+
+
 class PatchFCN(nn.Module):
     """Both branches share the trunk."""
 

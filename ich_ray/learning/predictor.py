@@ -1,5 +1,7 @@
 """Load a network once, predict many batches."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -20,20 +22,8 @@ class Predictions(NamedTuple):
 class Predictor:
     """Whole-slice inference with one network on one device."""
 
-    def __init__(
-        self,
-        weights: dict[str, torch.Tensor],
-        *,
-        network: str,
-        in_channels: int,
-        crop: int,
-        device: str = "cpu",
-    ) -> None:
-        self.device = torch.device(device)
-        self.crop = crop
-        untrained = PatchFCN(network, in_channels=in_channels)
-        untrained.load_state_dict(weights, strict=True)
-        self.network = placed(untrained, self.device).eval()
+    def __init__(self, network: PatchFCN, *, crop: int, device: torch.device) -> None:
+        self.network, self.crop, self.device = network, crop, device
 
     def predict(self, inputs: UInt16[np.ndarray, "slice channel side side2"]) -> Predictions:
         """Predict a batch of slices, given as 16-bit fractions of the window."""
@@ -44,3 +34,31 @@ class Predictor:
             )
             p = torch.sigmoid(logits.patch).cpu().numpy().astype(np.float32)
             return Predictions(p, logits.pixel.cpu().numpy().astype(np.float16))
+
+
+def predictor_of(
+    weights: Mapping[str, torch.Tensor],
+    *,
+    network: str,
+    in_channels: int,
+    crop: int,
+    device: str = "cpu",
+) -> Predictor:
+    """Make a predictor of the weights of a trained network."""
+    untrained = PatchFCN(network, in_channels=in_channels)
+    untrained.load_state_dict(weights, strict=True)
+    place = torch.device(device)
+    return Predictor(placed(untrained, place).eval(), crop=crop, device=place)
+
+
+@contextmanager
+def predicting(network: PatchFCN, *, crop: int, device: torch.device) -> Iterator[Predictor]:
+    """Predict with a network in training, which goes on afterwards as it was."""
+    training = [module for module in network.modules() if module.training]
+    network.eval()
+    try:
+        yield Predictor(network, crop=crop, device=device)
+    finally:
+        for module in training:
+            # Not of its children too: some of them may be frozen.
+            module.training = True

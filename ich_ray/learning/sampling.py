@@ -5,6 +5,7 @@ So a run resumes with exactly the items that would have come, for any number of 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8, UInt16
@@ -23,9 +24,8 @@ class Worker:
     world: int = 1
 
     def items(self, batch: int) -> range:
-        """Return the places of the minibatch that are this worker's."""
-        share = batch // self.world
-        return range(self.rank * share, (self.rank + 1) * share)
+        """Return the places of the minibatch that are this worker's; shares differ by at most 1."""
+        return range(self.rank * batch // self.world, (self.rank + 1) * batch // self.world)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,6 +111,7 @@ class SamplingRule:
     positive_patch_share: float = 0.5
     positive_slice_share: float = 0.0
     augment: bool = True
+    contrast: Literal["all", "power", "log", "none"] = "all"
 
 
 def draw(rule: SamplingRule, pools: tuple[SlicePool, ...], *, step: int, item: int) -> Item:
@@ -130,7 +131,7 @@ def draw(rule: SamplingRule, pools: tuple[SlicePool, ...], *, step: int, item: i
     else:
         index = int(rng.integers(len(slices)))
     top, left = _place(rng, slices, index, rule)
-    return Item(pool, index, top, left, _noise(rng) if rule.augment else Noise())
+    return Item(pool, index, top, left, _noise(rng, rule.contrast) if rule.augment else Noise())
 
 
 def _place(
@@ -157,15 +158,17 @@ def _place(
     return int(row), int(column)
 
 
-def _noise(rng: np.random.Generator) -> Noise:
+def _noise(rng: np.random.Generator, contrast: str) -> Noise:
     height, width = rng.uniform(*ZOOM, 2)
     flip = bool(rng.random() < 0.5)
-    contrast = rng.integers(3)
+    # Drawn whatever the setting: runs that differ in it see the same items otherwise.
+    drawn = ("power", "log", "none")[rng.integers(3)]
+    used = drawn if contrast == "all" else contrast
     gamma, gain = rng.uniform(0.85, 1.1), rng.uniform(0.7, 1.1)
     return Noise(
         height=float(height),
         width=float(width),
         flip=flip,
-        gamma=float(gamma) if contrast == 0 else 1.0,
-        gain=float(gain) if contrast == 1 else 0.0,
+        gamma=float(gamma) if used == "power" else 1.0,
+        gain=float(gain) if used == "log" else 0.0,
     )

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ich_ray.learning.patchfcn import PatchFCN
-from ich_ray.learning.predictor import Predictor
+from ich_ray.learning.predictor import Predictor, predictor_of
 from ich_ray.windows import LEVELS
 
 
@@ -19,7 +19,7 @@ def weights() -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def predictor(weights: dict[str, torch.Tensor]) -> Predictor:
-    return Predictor(weights, network="drn_d_narrow", in_channels=3, crop=48)
+    return predictor_of(weights, network="drn_d_narrow", in_channels=3, crop=48)
 
 
 def inputs(num_slices: int, side: int = 88) -> np.ndarray:
@@ -71,4 +71,4 @@ def test_the_map_is_half_precision_at_stride_8(predictor: Predictor) -> None:
 
 def test_weights_of_another_network_are_refused(weights: dict[str, torch.Tensor]) -> None:
     with pytest.raises(RuntimeError, match="size mismatch"):
-        Predictor(weights, network="drn_d_narrow", in_channels=1, crop=48)
+        predictor_of(weights, network="drn_d_narrow", in_channels=1, crop=48)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,11 +44,15 @@ def test_another_seed_step_or_place_draws_another_item() -> None:
     assert len(set(items)) == len(items)
 
 
-@pytest.mark.parametrize("world", [1, 2, 4])
-def test_the_workers_items_together_are_the_minibatch(world: int) -> None:
-    workers = [Worker(rank=rank, world=world) for rank in range(world)]
-    together = [item for worker in workers for item in worker.items(16)]
-    assert together == list(range(16))
+@given(batch=st.integers(1, 64), world=st.integers(1, 64))
+def test_the_workers_shares_are_the_minibatch_and_as_equal_as_can_be(
+    batch: int, world: int
+) -> None:
+    shares = [Worker(rank=rank, world=world).items(batch) for rank in range(world)]
+    assert [item for share in shares for item in share] == list(range(batch))
+    sizes = [len(share) for share in shares]
+    assert max(sizes) - min(sizes) <= 1
+    assert min(sizes) >= batch // world
 
 
 def test_six_of_ten_items_are_labelled() -> None:
@@ -126,6 +131,20 @@ def test_the_noise_is_that_of_the_paper() -> None:
     assert len(power) / 1_000 == pytest.approx(1 / 3, abs=within(1 / 3, 1_000))
     assert len(gains) / 1_000 == pytest.approx(1 / 3, abs=within(1 / 3, 1_000))
     assert sum(n.flip for n in noises) / 1_000 == pytest.approx(0.5, abs=within(0.5, 1_000))
+
+
+@pytest.mark.parametrize(
+    ("contrast", "power", "log"), [("power", 1, 0), ("log", 0, 1), ("none", 0, 0)]
+)
+def test_one_kind_of_contrast_is_that_of_every_item_and_changes_nothing_else(
+    contrast: Any, power: int, log: int
+) -> None:
+    items = drawn(dataclasses.replace(RULE, contrast=contrast))
+    assert {int(item.noise.gamma != 1) for item in items} == {power}
+    assert {int(item.noise.gain > 0) for item in items} == {log}
+    for item, before in zip(items, drawn(RULE), strict=True):
+        noise = dataclasses.replace(item.noise, gamma=before.noise.gamma, gain=before.noise.gain)
+        assert dataclasses.replace(item, noise=noise) == before
 
 
 def test_without_augmentation_there_is_no_noise() -> None:

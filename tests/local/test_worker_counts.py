@@ -83,7 +83,7 @@ def one_of_several(rank: int, world: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("world", [2, 4])
+@pytest.mark.parametrize("world", [2, 3, 4])
 def test_the_loss_curve_is_that_of_one_process(world: int, tmp_path: Path) -> None:
     torch.multiprocessing.spawn(one_of_several, (world, str(tmp_path)), nprocs=world)
     seen = [np.load(tmp_path / f"{world}-{rank}.npy") for rank in range(world)]

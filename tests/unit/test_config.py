@@ -16,6 +16,7 @@ from ich_ray.config import (
     PseudoLabelConfig,
     Settings,
     StoreConfig,
+    ValidationConfig,
 )
 from ich_ray.config_log import LogConfig
 from ich_ray.errors import ConfigError
@@ -62,7 +63,19 @@ REFUSED: list[tuple[Callable[..., object], dict[str, Any], str]] = [
     (corpus, {"max_rejected_share": 1.5}, "max_rejected_share must lie in [0, 1], got 1.5"),
     (model, {"crop": 100}, "crop must be a multiple of 8: 100"),
     (model, {"crop": 0}, "crop must be a multiple of 8: 0"),
-    (model, {"batch": 5}, "batch=5 must be a multiple of num_workers=2"),
+    (model, {"batch": 1}, "batch=1 leaves some of num_workers=2 without an item"),
+    (model, {"min_workers": 3}, "min_workers=3 is more than num_workers=2"),
+    (model, {"precision": "tf32"}, "precision='tf32' needs use_gpu=true"),
+    (model, {"checkpoints_kept": 0}, "checkpoints_kept must be at least 1, got 0"),
+    (model, {"stall_s": -1.0}, "stall_s must be at least 0, got -1.0"),
+    (
+        model,
+        {"init": "teacher", "init_trunk": "drn.pth"},
+        "init=teacher and init_trunk both say where the weights come from",
+    ),
+    (ValidationConfig, {"keep": "best"}, "keep='best' needs tuning"),
+    (ValidationConfig, {"patience": 3}, "patience needs tuning"),
+    (ValidationConfig, {"every": 0}, "every must be at least 1, got 0"),
     (model, {"labelled": ()}, "labelled must name at least one corpus"),
     (
         model,

@@ -1,0 +1,22 @@
+"""How exactly convolutions are computed: said explicitly, whatever torch's defaults are."""
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from ich_ray.config import ModelConfig
+
+
+def set_precision(config: ModelConfig) -> None:
+    """Let this process's GPU take the 10 bits of TF32 for float32 only where the settings say so.
+
+    torch takes them for convolutions by default, and not for matrix products.
+    """
+    tf32 = config.precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
+
+
+def autocast(config: ModelConfig, device: torch.device) -> AbstractContextManager[None]:
+    """Return what a network's forward pass runs in; its gradients follow."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16")
