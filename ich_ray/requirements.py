@@ -15,7 +15,7 @@ DISTRIBUTIONS = (
     *("numpy", "scipy", "scikit-learn", "jaxtyping"),
     *("deltalake", "dicomsdl", "fsspec", "highdicom", "isal", "nibabel", "obstore", "pillow"),
     *("pyarrow", "pydicom", "pyjpegls", "pylibjpeg", "pylibjpeg-libjpeg", "pylibjpeg-openjpeg"),
-    *("s3fs", "tenacity", "safetensors", "torch", "jinja2", "matplotlib"),
+    *("s3fs", "tenacity", "safetensors", "torch", "jinja2", "matplotlib", "tensorboard"),
     *("ray", "tomli-w", "tqdm"),
 )
 

@@ -142,12 +142,19 @@ def learning_curves(training: Mapping[str, Sequence[tuple[int, float]]]) -> byte
 
 
 @contextmanager
-def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes, io.BytesIO]]:
+def empty_figure(width: float, height: float) -> Iterator[tuple[Figure, io.BytesIO]]:
     """Give a figure to draw on, in inches, and a buffer that holds its SVG afterwards."""
     with matplotlib.rc_context(STYLE):
         figure, buffer = Figure(figsize=(width, height), layout="constrained"), io.BytesIO()
-        yield figure, figure.add_subplot(), buffer
+        yield figure, buffer
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[tuple[Figure, Axes, io.BytesIO]]:
+    """Give a figure of one panel."""
+    with empty_figure(width, height) as (figure, buffer):
+        yield figure, figure.add_subplot(), buffer
 
 
 def _styled(models: Sequence[ModelResult]) -> Iterator[tuple[ModelResult, dict[str, Any]]]:
