@@ -106,18 +106,16 @@ def refuse_over(budget: BudgetConfig, spent: Hours, *, already_spent: Hours) -> 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Allowance:
-    """A budget as a process elsewhere can watch it, by the wall clock."""
+    """A budget as a process elsewhere can watch it."""
 
     budget: BudgetConfig
     spent: Hours
-    """By this attempt before `since`."""
+    """By this attempt before the reservation."""
 
     already_spent: Hours
     reserved: Reserved
-    since: float
-    """Seconds since the epoch: a worker that is started again goes on counting."""
 
-    def over(self, now: float) -> str:
-        """Return which limit is passed at a time, or nothing."""
-        lasted = held(self.reserved, seconds=max(0.0, now - self.since), prices=self.budget)
+    def over(self, lasted_s: float) -> str:
+        """Return which limit is passed once the reservation has lasted so long, or nothing."""
+        lasted = held(self.reserved, seconds=lasted_s, prices=self.budget)
         return over(self.budget, self.spent + lasted, already_spent=self.already_spent)

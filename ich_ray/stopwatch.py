@@ -81,5 +81,17 @@ class Pace:
         """
         if not self.seconds:
             return {}
-        share = 100 * self.waited_s / self.seconds
-        return {"slices/s": f"{self.done / self.seconds:.1f}", "waits for data": f"{share:.1f} %"}
+        return {
+            "slices/s": f"{self.per_s:.1f}",
+            "waits for data": f"{100 * self.waited_share:.1f} %",
+        }
+
+    @property
+    def per_s(self) -> float:
+        """Done in a second; 0 before anything was done."""
+        return self.done / self.seconds if self.seconds else 0.0
+
+    @property
+    def waited_share(self) -> float:
+        """Of the time; 0 before anything was done."""
+        return self.waited_s / self.seconds if self.seconds else 0.0

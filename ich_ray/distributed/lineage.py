@@ -5,6 +5,7 @@ and corpora. So a stage that is run again finds its own output, and any change o
 it leads to another place: nothing is ever overwritten.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,15 +20,24 @@ from ich_ray.storage.corpus import index_table
 from ich_ray.storage.tables import Table, open_table
 from ich_ray.windows import preprocessing_id
 
+RECIPE = 1
+"""Raised when a setting comes to mean something else, or its default changes."""
+
 NOT_OF_THE_RESULT = (
+    "preset",
+    "min_workers",
     "use_gpu",
     "gpu_kind",
     "memory_gb",
+    "read_ahead",
     "checkpoint_every",
+    "checkpoints_kept",
+    "stall_s",
     "max_failures",
     "labelled",
     "pseudo_labelled",
     "init",
+    "init_trunk",
 )
 """Settings of a model that do not decide its weights, or do so through its inputs."""
 
@@ -42,8 +52,14 @@ class ModelLineage:
 
     sources: tuple[PoolSource, ...]
     pseudo_sources: tuple[PoolSource, ...]
+    tuning: tuple[Selection, ...] = ()
+    """On which it is measured while it is trained."""
+
     start_url: str
-    """Of the model whose weights it starts from; empty: random."""
+    """Of the model whose weights it starts from; empty: random, or those of `trunk`."""
+
+    trunk: str = ""
+    """URL of published weights for its trunk; empty: none."""
 
     inputs: Mapping[str, Any]
 
@@ -97,20 +113,27 @@ def model_lineage(run: Session, name: str) -> ModelLineage:
         for labels in tables
         for selection in labels.selections
     )
-    start = None if config.init == "random" else trained_model(run, config.init)
-    inputs = {
+    start = None if config.init == "random" else _start(run, name, config)
+    tuning = select(run, config.validation.tuning)
+    inputs: dict[str, Any] = {
         "labelled": [source.selection.identity for source in sources],
         "pseudo_labels": [labels.url.rsplit("/", 1)[1] for labels in tables],
         "start": "random" if start is None else start.identity,
         "preprocessing": preprocessing_id(run.settings.input),
     }
+    if tuning:
+        inputs["tuning"] = [selection.identity for selection in tuning]
+    if config.init_trunk:
+        inputs["start"] = f"trunk {_hash_of_file(run, name, config.init_trunk)}"
     url = run.store.url("models", name, fingerprint(settings=_deciding(config), inputs=inputs))
     return ModelLineage(
         url=url,
         record=load_record(run.store, url),
         sources=sources,
         pseudo_sources=pseudo_sources,
+        tuning=tuning,
         start_url="" if start is None else start.url,
+        trunk=config.init_trunk,
         inputs=inputs,
     )
 
@@ -210,6 +233,40 @@ def refuse_shared_patients(
             )
 
 
+def _start(run: Session, name: str, config: ModelConfig) -> TrainedModel:
+    """Return the model whose weights another one starts from, if they fit it."""
+    start = trained_model(run, config.init)
+    theirs = start.record["network"], start.record["in_channels"]
+    ours = config.network, run.settings.input.num_channels
+    if ours != theirs:
+        raise ConfigError(
+            f"models.{name}.init={config.init} is a {theirs[0]} of {theirs[1]} channels, and "
+            f"models.{name} a {ours[0]} of {ours[1]}: its weights do not fit; let networks and "
+            "input.channels agree, or set init to random"
+        )
+    return start
+
+
+def _hash_of_file(run: Session, name: str, url: str) -> str:
+    """Name published weights by their content."""
+    try:
+        return hashlib.sha256(run.store.read_bytes(url)).hexdigest()[:16]
+    except FileNotFoundError:
+        raise ConfigError(
+            f"models.{name}.init_trunk={url}: there is no such file; give the path or URL of a "
+            "DRN state dict (.pth or .safetensors) that every node can read"
+        ) from None
+
+
 def _deciding(config: ModelConfig) -> dict[str, Any]:
-    settings: dict[str, Any] = resolved(config)
-    return {key: value for key, value in settings.items() if key not in NOT_OF_THE_RESULT}
+    """Return the settings that decide weights; a setting that is not used leaves no trace."""
+    own = resolved(config)
+    plain = resolved(ModelConfig(labelled=config.labelled))
+    deciding = {
+        key: value
+        for key, value in own.items()
+        if key not in NOT_OF_THE_RESULT and value != plain[key]
+    }
+    if not config.validation.tuning:
+        deciding.pop("validation", None)
+    return {"recipe": RECIPE, **deciding}

@@ -14,7 +14,7 @@ from ich_ray.config import InputConfig, PredictConfig
 from ich_ray.distributed import records, work
 from ich_ray.distributed.cache import part_name
 from ich_ray.distributed.estimates import Planned
-from ich_ray.distributed.inputs import channels_of
+from ich_ray.distributed.exam_predictions import exam_predictions
 from ich_ray.distributed.lineage import TrainedModel
 from ich_ray.distributed.metering import metered, reserved_by
 from ich_ray.distributed.origin import Origin, here
@@ -28,7 +28,7 @@ from ich_ray.storage.checkpoints import load_weights
 from ich_ray.storage.corpus import read_exams
 from ich_ray.storage.leases import Lease
 from ich_ray.storage.objects import Store
-from ich_ray.storage.predictions import MAP_KIND, PREDICTIONS, encode_map
+from ich_ray.storage.predictions import MAP_KIND, PREDICTIONS
 from ich_ray.storage.tables import Part, Table, commit_once, open_table, part_path, write_part
 from ich_ray.storage.urls import join
 from ich_ray.windows import preprocessing_id
@@ -280,39 +280,21 @@ class PartPredictor:
         return part
 
     def _exam(self, model: TrainedModel, exam: list[Slice]) -> list[dict[str, Any]]:
-        inputs, predictor, batch = channels_of(exam, self.config), self._of(model), self.pool.batch
-        rows = []
-        for start in range(0, len(exam), batch):
-            p, maps = predictor.predict(inputs[start : start + batch])
-            for item, score, logits in zip(exam[start:], p, maps, strict=False):
-                rows.append(
-                    {
-                        "exam": item.exam,
-                        "slice": item.key,
-                        "p": float(score),
-                        "map": encode_map(logits),
-                        "map_kind": MAP_KIND,
-                        "map_rows": logits.shape[0],
-                        "map_columns": logits.shape[1],
-                        "rows": item.stored.shape[0],
-                        "columns": item.stored.shape[1],
-                        "model": model.identity,
-                        "preprocessing": str(model.record["preprocessing"]),
-                    }
-                )
-        return rows
+        rows = exam_predictions(exam, self._of(model), self.config, batch=self.pool.batch)
+        of = {"model": model.identity, "preprocessing": str(model.record["preprocessing"])}
+        return [row | of for row in rows]
 
     def _of(self, model: TrainedModel) -> "Predictor":
         """Return the network of a model, in the place of the one before it."""
         import torch
 
-        from ich_ray.learning.predictor import Predictor
+        from ich_ray.learning.predictor import predictor_of
 
         if self.loaded is None or self.loaded[0] != model.identity:
             self.loaded = None
             record = model.record
             weights = load_weights(self.store, model.url, record)
-            found = Predictor(
+            found = predictor_of(
                 {name: torch.from_numpy(np.array(value)) for name, value in weights.items()},
                 network=record["network"],
                 in_channels=record["in_channels"],

@@ -3,19 +3,15 @@
 import contextlib
 import logging
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, Protocol, runtime_checkable
 
-import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
 
 from ich_ray.distributed import logs, metrics
 
-POLL_S = 0.5
 _log = logging.getLogger(__name__)
 
 
@@ -146,76 +142,3 @@ def _log_line(line: str, fields: dict[str, Any]) -> None:
 def _print_line(line: str, _: dict[str, Any]) -> None:
     sys.stderr.write(f"{logs.utc(time.time())} {line}\n")
     sys.stderr.flush()
-
-
-class Board:
-    """The latest step of a run, and its result: where worker and driver can see them."""
-
-    def __init__(self) -> None:
-        self.latest: tuple[int, Mapping[str, str]] = (0, {})
-        self.done = 0
-        self._from = 0
-        self.found: dict[str, Any] | None = None
-        self.why = ""
-
-    def begin(self, step: int) -> None:
-        """Remember where an attempt begins: at the step of its checkpoint."""
-        self._from = step
-
-    def put(self, step: int, beside: Mapping[str, str]) -> None:
-        """Remember where the run is, and what is shown beside it."""
-        self.latest = (step, beside)
-        self.done += step - self._from
-        self._from = step
-
-    def steps(self) -> int:
-        """Return how many steps were done, also those that a failure had repeated."""
-        return self.done
-
-    def get(self) -> tuple[int, Mapping[str, str]]:
-        """Return where the run is."""
-        return self.latest
-
-    def finish(self, found: dict[str, Any]) -> None:
-        """Remember what came of the run."""
-        self.found = found
-
-    def result(self) -> dict[str, Any] | None:
-        """Return what came of the run, None before it has finished."""
-        return self.found
-
-    def stop(self, why: str) -> None:
-        """Remember why nothing can come of the run, however often it is tried."""
-        self.why = why
-
-    def stopped(self) -> str:
-        """Return why nothing can come of the run; empty: nothing is against it."""
-        return self.why
-
-
-@contextlib.contextmanager
-def watched(what: str, *, total: int) -> Iterator[Any]:
-    """Show a bar that follows a Board; yields the Board's actor handle for a worker."""
-    # Ray adds `remote` to methods where no type checker sees it.
-    # Beside the driver: what ends one ends the other.
-    here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
-    stop = threading.Event()
-
-    def follow() -> None:
-        with bar(what, total=total, unit="step") as shown:
-            while not stop.wait(POLL_S):
-                step, beside = ray.get(board.get.remote())
-                shown.set_postfix(**beside)
-                shown.update(step - shown.n)
-            step, _ = ray.get(board.get.remote())
-            shown.update(step - shown.n)
-
-    thread = threading.Thread(target=follow, daemon=True)
-    thread.start()
-    try:
-        yield board
-    finally:
-        stop.set()
-        thread.join(timeout=10)
-        ray.kill(board)

@@ -117,15 +117,14 @@ class StatisticsOfPart:
         stem = url.rsplit("/", 1)[1].removeprefix("part-")
         rows = {name: self._rows(files, stem) for name, files in self.predictions.items()}
         for exam in read_exams(self.store, url, splits=self.selection.holds):
-            known = [item for item in exam if item.label is not None]
-            if not known and exam[0].exam_label is not None:
-                # The readers named no slices: all of them were looked at.
-                known = exam
+            known = with_reference(exam)
             if not known:
                 continue
             slices += len(known)
             for name, of_slice in rows.items():
-                yield self._of_model(name, known, of_slice)
+                yield model_statistics(
+                    name, known, of_slice, grid=self.grid, score_slices=self.score_slices
+                )
             if self.threshold:
                 yield self._of_threshold(known)
         work.tell("part compared", watch, part=stem.removesuffix(".parquet"), slices=slices)
@@ -141,24 +140,46 @@ class StatisticsOfPart:
             for row in group.to_pylist()
         }
 
-    def _of_model(
-        self, name: str, exam: list[Slice], of_slice: Mapping[str, Mapping[str, Any]]
-    ) -> ExamStatistics:
-        levels = {}
-        for item in exam:
-            if item.mask is not None:
-                row = of_slice[item.key]
-                rows, columns = item.mask.shape
-                full = upsample(decode_map(row), rows=rows, columns=columns, size=self.grid)
-                levels[item.key] = quantise_logits(full)
-        scores = {item.key: float(of_slice[item.key]["p"]) for item in exam}
-        score = exam_score(list(scores.values()), slices=self.score_slices)
-        return _statistics(name, exam, levels, scores, score)
-
     def _of_threshold(self, exam: list[Slice]) -> ExamStatistics:
         levels = {item.key: intensity_levels(item) for item in exam if item.mask is not None}
         # The driver counts its pixels instead, once the band is known.
         return _statistics(THRESHOLD, exam, levels, dict.fromkeys((s.key for s in exam), 0.0), 0.0)
+
+
+def with_reference(exam: list[Slice]) -> list[Slice]:
+    """Return the slices of an exam of which a reader said something; none if of none."""
+    known = [item for item in exam if item.label is not None]
+    # The readers named no slices: all of them were looked at.
+    return exam if not known and exam[0].exam_label is not None else known
+
+
+def model_statistics(
+    name: str,
+    exam: list[Slice],
+    of_slice: Mapping[str, Mapping[str, Any]],
+    *,
+    grid: int,
+    score_slices: int,
+) -> ExamStatistics:
+    """Compare what a model says of an exam with its reference.
+
+    Args:
+        name: Of the model.
+        exam: Slices with a reference.
+        of_slice: Slice -> its row of a predictions table.
+        grid: `input.size`.
+        score_slices: Highest slice probabilities whose mean is the exam's score.
+    """
+    levels = {}
+    for item in exam:
+        if item.mask is not None:
+            row = of_slice[item.key]
+            rows, columns = item.mask.shape
+            full = upsample(decode_map(row), rows=rows, columns=columns, size=grid)
+            levels[item.key] = quantise_logits(full)
+    scores = {item.key: float(of_slice[item.key]["p"]) for item in exam}
+    score = exam_score(list(scores.values()), slices=score_slices)
+    return _statistics(name, exam, levels, scores, score)
 
 
 def intensity_levels(item: Slice) -> UInt16[np.ndarray, "rows columns"]:

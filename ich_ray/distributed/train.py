@@ -1,6 +1,5 @@
 """Teacher and student: planned here, trained by training_group; they differ in their labels."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,17 +9,20 @@ import ray
 from ich_ray.budget import Allowance
 from ich_ray.distributed import records
 from ich_ray.distributed.estimates import Planned
-from ich_ray.distributed.lineage import ModelLineage, model_lineage
+from ich_ray.distributed.lineage import ModelLineage, model_lineage, refuse_shared_patients
 from ich_ray.distributed.metering import metered, reserved_by
 from ich_ray.distributed.origin import here
-from ich_ray.distributed.progress import watched
 from ich_ray.distributed.resources import check_fits
 from ich_ray.distributed.session import Selection, Session, code_revision
+from ich_ray.distributed.training_board import watched
+from ich_ray.distributed.training_curves import PICTURE, Curves
 from ich_ray.distributed.training_group import TrainingJob, fit
 from ich_ray.distributed.training_needs import kind_of_work, planned_work, worker_of, workers_need
 from ich_ray.errors import BudgetError, ConfigError, QualityError
+from ich_ray.learning_curves import tuning_of
 from ich_ray.storage.checkpoints import load_record, save_record
 from ich_ray.storage.corpus import index_table
+from ich_ray.storage.urls import join
 from ich_ray.windows import side_of
 
 
@@ -33,11 +35,17 @@ class TrainSummary:
     steps: int
     loss: float
     up_to_date: bool
+    curves: str
+    """URL of their picture."""
+
+    tuning: Mapping[str, float]
+    """What the tuning selections say of the model; empty: it was not measured."""
 
     def line(self) -> str:
         """Return one line for a person."""
         done = "up to date" if self.up_to_date else f"{self.steps} steps, loss {self.loss:.4f}"
-        return f"train {self.name}: {done}, model {self.model}"
+        told = "".join(f", {name} {value:.3f}" for name, value in self.tuning.items())
+        return f"train {self.name}: {done}{told}, model {self.model}, curves {self.curves}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,10 @@ def plan_train(run: Session, name: str) -> TrainPlan:
     """
     model = model_lineage(run, name)
     _check_grid(run, model)
-    slices, positive = _count(run, name, tuple(source.selection for source in model.sources))
+    slices, positive = _count(
+        run, f"models.{name}.labelled", tuple(source.selection for source in model.sources)
+    )
+    _check_tuning(run, name, model)
     work = () if model.record is not None else (planned_work(run, run.settings.models[name]),)
     return TrainPlan(name, model, slices, positive, work)
 
@@ -93,7 +104,7 @@ def train(run: Session, name: str) -> TrainSummary:
     """
     model = model_lineage(run, name)
     if model.record is not None:
-        return _summary(model.record, up_to_date=True)
+        return _summary(model.record, model.url, up_to_date=True)
     plan_train(run, name)
     run.ensure_ray()
     check_fits(run.settings.cluster, workers_need(name, run.settings.models[name]))
@@ -101,29 +112,30 @@ def train(run: Session, name: str) -> TrainSummary:
         record = load_record(run.store, model.url)
         if record is not None:
             # Another run has finished it while this one waited.
-            return _summary(record, up_to_date=True)
+            return _summary(record, model.url, up_to_date=True)
         record = _run_group(run, name, model)
         # From now on the stage is done, unless another run has taken it over.
         lease.check()
         save_record(run.store, model.url, record)
     _note(model, record)
-    return _summary(record, up_to_date=False)
+    return _summary(record, model.url, up_to_date=False)
 
 
 def _run_group(run: Session, name: str, model: ModelLineage) -> dict[str, Any]:
     """Train by a group of workers; return the record of the model, whose weights are written."""
     config = run.settings.models[name]
     each = worker_of(config)
+    curves = Curves(run.store, model.url, title=name, steps=config.steps)
     with (
         metered(run, kind_of_work(config), each, processes=config.num_workers) as meter,
-        watched(f"train {name}", total=config.steps) as board,
+        watched(f"train {name}", total=config.steps, show=curves.write) as board,
     ):
         job = TrainingJob(
             config=config,
             name=name,
             model=model,
             store=run.store,
-            channels=run.settings.input.num_channels,
+            input=run.settings.input,
             cache=run.settings.cluster.cache,
             board=board,
             revision=code_revision(),
@@ -133,11 +145,11 @@ def _run_group(run: Session, name: str, model: ModelLineage) -> dict[str, Any]:
                 spent=run.spent,
                 already_spent=run.spent_before,
                 reserved=reserved_by(each, processes=config.num_workers),
-                since=time.time(),
             ),
         )
         reported = fit(job)
         record: dict[str, Any] | None = ray.get(board.result.remote())
+        curves.best_step = None if record is None else record["best_step"]
         meter.finished(ray.get(board.steps.remote()), more=False)
         if why := ray.get(board.stopped.remote()):
             raise QualityError(
@@ -161,10 +173,24 @@ def _note(model: ModelLineage, record: Mapping[str, Any]) -> None:
     records.wrote("model", model.url, record["model"])
 
 
-def _count(run: Session, name: str, labelled: tuple[Selection, ...]) -> tuple[int, int]:
-    """Count labelled slices and the positive ones among those with a mask."""
+def _check_tuning(run: Session, name: str, model: ModelLineage) -> None:
+    """Refuse tuning selections that tell nothing, or that hold whom the model learns from."""
+    config = run.settings.models[name]
+    if not model.tuning:
+        return
+    where = f"models.{name}.validation.tuning"
+    _count(run, where, model.tuning)
+    learned = {f"models.{name}.labelled": config.labelled} | {
+        f"pseudo_labels.{pool}.unlabelled": run.settings.pseudo_labels[pool].unlabelled
+        for pool in config.pseudo_labelled
+    }
+    refuse_shared_patients(run, learned, where, config.validation.tuning)
+
+
+def _count(run: Session, where: str, selections: tuple[Selection, ...]) -> tuple[int, int]:
+    """Count the slices with a mask of some selections, and the positive ones among them."""
     slices = positive = 0
-    for selection in labelled:
+    for selection in selections:
         index = index_table(run.store, selection.corpus)
         mine = [selection.holds(p) for p in index["patient"].to_pylist()]
         truth = zip(index["label"].to_pylist(), index["has_mask"].to_pylist(), mine, strict=True)
@@ -173,9 +199,9 @@ def _count(run: Session, name: str, labelled: tuple[Selection, ...]) -> tuple[in
         positive += sum(map(bool, known))
     if positive == 0:
         raise QualityError(
-            f"models.{name}.labelled={list(run.settings.models[name].labelled)} holds {slices} "
-            "slices with a mask and not one that is positive: nothing to learn from; "
-            "check the corpus's labels and masks with ich-ray ingest --dry-run"
+            f"{where} holds {slices} slices with a mask and not one that is positive: nothing to "
+            f"learn from; look at the masks of {', '.join(s.corpus.name for s in selections)} with "
+            "ich-ray audit"
         )
     return slices, positive
 
@@ -196,11 +222,13 @@ def _check_grid(run: Session, model: ModelLineage) -> None:
         )
 
 
-def _summary(record: Mapping[str, Any], *, up_to_date: bool) -> TrainSummary:
+def _summary(record: Mapping[str, Any], url: str, *, up_to_date: bool) -> TrainSummary:
     return TrainSummary(
         record["name"],
         record["model"],
         record["steps"],
         record["curve"][-1][1],
         up_to_date,
+        join(url, PICTURE),
+        tuning_of(record),
     )

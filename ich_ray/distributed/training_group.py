@@ -12,13 +12,13 @@ from typing import Any
 
 import pyarrow.fs
 import ray.train
-from ray.train import CheckpointConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train import CheckpointConfig, RunConfig, UserCallback
 from ray.train.backend import Backend, BackendConfig
-from ray.train.v2.api.config import FailureConfig
+from ray.train.v2.api.config import FailureConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from ich_ray.budget import Allowance
-from ich_ray.config import ModelConfig
+from ich_ray.config import InputConfig, ModelConfig
 from ich_ray.distributed import logs, metrics
 from ich_ray.distributed.lineage import ModelLineage
 from ich_ray.distributed.origin import Origin
@@ -30,6 +30,9 @@ _log = logging.getLogger(__name__)
 STARTS = 30
 """How often a group may not come up, each time after minutes, before the run gives up."""
 
+RESIZE_S = 30.0
+"""Between two looks whether an elastic group can grow; it goes on from its last checkpoint then."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingJob:
@@ -39,7 +42,7 @@ class TrainingJob:
     name: str
     model: ModelLineage
     store: Store
-    channels: int
+    input: InputConfig
     cache: str
     board: Any
     revision: str
@@ -165,7 +168,11 @@ def fit(job: TrainingJob) -> dict[str, Any]:
         train_loop_config={"job": job},
         backend_config=_Torch(backend="nccl" if config.use_gpu else "gloo", timeout_s=600),
         scaling_config=ScalingConfig(
-            num_workers=config.num_workers,
+            num_workers=(
+                (config.min_workers, config.num_workers)
+                if 0 < config.min_workers < config.num_workers
+                else config.num_workers
+            ),
             use_gpu=config.use_gpu,
             resources_per_worker={
                 "CPU": each.cpus,
@@ -173,6 +180,7 @@ def fit(job: TrainingJob) -> dict[str, Any]:
                 **({"GPU": each.gpus} if each.gpus else {}),
             },
             accelerator_type=each.gpu_kind or None,
+            elastic_resize_monitor_interval_s=RESIZE_S,
         ),
         run_config=RunConfig(
             name=job.model.url.rsplit("/", 1)[1],
@@ -181,7 +189,7 @@ def fit(job: TrainingJob) -> dict[str, Any]:
             failure_config=FailureConfig(
                 max_failures=config.max_failures, controller_failure_limit=STARTS
             ),
-            checkpoint_config=CheckpointConfig(num_to_keep=2),
+            checkpoint_config=CheckpointConfig(num_to_keep=config.checkpoints_kept),
             # The declared type is that of Train V1, whose callbacks V2 refuses.
             callbacks=[_Failures(job.origin)],  # type: ignore[list-item]
         ),

@@ -17,8 +17,8 @@ def worker_of(config: ModelConfig) -> Process:
 def workers_need(name: str, config: ModelConfig) -> Need:
     """Return what the group needs of a cluster."""
     return Need(
-        what=f"models.{name}.num_workers",
-        processes=config.num_workers,
+        what=f"models.{name}.{'min' if config.min_workers else 'num'}_workers",
+        processes=config.min_workers or config.num_workers,
         each=worker_of(config),
         advice=f"lower models.{name}.memory_gb",
     )

@@ -49,6 +49,7 @@ steps = 12
 optimizer = "adamw"
 learning_rate = 0.003
 positive_slice_share = 0.5
+validation = { tuning = ["a:tune"], every = 5 }
 
 [pseudo_labels.pool]
 teacher = "teacher"

@@ -1,3 +1,5 @@
+"""Trainings that lose a process, or their way, and end as if nothing had been."""
+
 import contextlib
 import json
 import re
@@ -5,9 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,55 +18,20 @@ import ray
 
 import ich_ray.distributed.train as stage
 from ich_ray.distributed import metrics
-from ich_ray.distributed.lineage import finished_pseudo_labels, trained_model
-from ich_ray.distributed.progress import Board
-from ich_ray.distributed.pseudo_label import pseudo_label
+from ich_ray.distributed.lineage import trained_model
 from ich_ray.distributed.session import select
 from ich_ray.distributed.train import train
-from ich_ray.errors import QualityError
+from ich_ray.distributed.training_board import Board
+from ich_ray.errors import QualityError, SurroundingsError
 from ich_ray.storage.corpus import index_table
 from ich_ray.storage.leases import claims
 from ich_ray.storage.objects import Store
+from tests.cluster.faults.processes import PATIENCE_S, killed_once
 from tests.cluster.ray_telemetry import total, wait_until
-from tests.cluster.tiny_experiment import opened, rows_of, settings_text
+from tests.cluster.tiny_experiment import opened, settings_text
 
-PATIENCE_S = 90
 CHECKPOINTS = "store/checkpoints/teacher"
 COMMAND = str(Path(sys.executable).parent / "ich-ray")
-
-
-def workers_of(name: str) -> list[psutil.Process]:
-    """Return the processes of this cluster whose actors have this name."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if " ".join(process.cmdline()).startswith(name):
-                found.append(process)
-    return found
-
-
-@contextlib.contextmanager
-def killed_once(name: str, *, when: Callable[[psutil.Process], bool]) -> Iterator[list[int]]:
-    """Kill one process of this name as soon as a condition holds; yields whom it killed."""
-    killed: list[int] = []
-    over = threading.Event()
-
-    def kill() -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not killed and not over.wait(0.005) and time.monotonic() < deadline:
-            for process in workers_of(name):
-                if when(process):
-                    process.send_signal(signal.SIGKILL)
-                    killed.append(process.pid)
-                    break
-
-    thread = threading.Thread(target=kill)
-    thread.start()
-    try:
-        yield killed
-    finally:
-        over.set()
-        thread.join()
 
 
 @pytest.fixture
@@ -79,8 +45,8 @@ def board(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> Any:
             self.kept: list[int] = []
             self.attempts = 0
 
-        def begin(self, step: int) -> None:
-            super().begin(step)
+        def begin(self, step: int, before: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+            super().begin(step, before)
             self.attempts += 1
 
         def begun(self) -> int:
@@ -96,7 +62,7 @@ def board(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> Any:
     actor = ray.remote(num_cpus=0)(RecordingBoard).remote()
 
     @contextlib.contextmanager
-    def watched(what: str, *, total: int) -> Iterator[Any]:
+    def watched(what: str, *, total: int, show: Any) -> Iterator[Any]:
         yield actor
 
     monkeypatch.setattr(stage, "watched", watched)
@@ -208,27 +174,6 @@ def test_a_driver_that_died_before_the_record_costs_the_steps_since_the_checkpoi
         assert train(run, "teacher").up_to_date
 
 
-def test_a_killed_actor_of_the_pool_changes_no_pseudo_label(finished: Path, tmp_path: Path) -> None:
-    root = tmp_path / "disturbed"
-    shutil.copytree(finished / "store", root / "store")
-    shutil.rmtree(root / "store" / "predictions")
-    shutil.rmtree(root / "store" / "pseudo_labels")
-
-    def predicts(process: psutil.Process) -> bool:
-        return ".submit" in " ".join(process.cmdline())
-
-    with (
-        opened(root) as run,
-        killed_once("ray::MapWorker(MapBatches(PartPredictor))", when=predicts) as killed,
-    ):
-        pseudo_label(run, "pool")
-        rows = rows_of(run, finished_pseudo_labels(run, "pool").table)
-    with opened(finished) as run:
-        undisturbed = rows_of(run, finished_pseudo_labels(run, "pool").table)
-    assert killed
-    assert rows == undisturbed
-
-
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_training_that_is_told_to_stop_says_so_and_lets_go_of_its_model(
     finished: Path, tmp_path: Path, sent: signal.Signals, code: int
@@ -262,3 +207,59 @@ def test_a_training_that_is_told_to_stop_says_so_and_lets_go_of_its_model(
     assert process.returncode == code, said
     held = {name: claim for name, claim in claims(store).items() if name.startswith("models/")}
     assert all(claim.released for claim in held.values())
+
+
+def test_a_group_whose_worker_stands_still_goes_on_from_its_checkpoint(
+    finished: Path, tmp_path: Path, board: Any
+) -> None:
+    root = tmp_path / "disturbed"
+    shutil.copytree(finished / "store", root / "store")
+    shutil.rmtree(root / "store" / "models")
+    shutil.rmtree(root / "store" / "checkpoints")
+    with opened(finished) as run:
+        undisturbed = trained_model(run, "teacher").record
+
+    def is_past_a_checkpoint(_: psutil.Process) -> bool:
+        return max(ray.get(board.seen.remote()), default=0) > 3
+
+    with (
+        opened(root, "models.teacher.checkpoint_every=3", "models.teacher.stall_s=5.0") as run,
+        killed_once("ray::RayTrainWorker", when=is_past_a_checkpoint, by=signal.SIGSTOP) as stopped,
+    ):
+        train(run, "teacher")
+        record = trained_model(run, "teacher").record
+    assert stopped
+    assert ray.get(board.begun.remote()) == 2
+    assert record["model"] == undisturbed["model"]
+    assert not psutil.pid_exists(stopped[0])
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """Put a disk of 1 MB there for the block."""
+    folder.mkdir(parents=True)
+    mounted = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    if subprocess.run(mounted, check=False, capture_output=True).returncode:
+        pytest.skip("this user may not mount a small disk")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_store_ends_a_training_with_its_cause_and_room_lets_it_go_on(
+    finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished / "store", tmp_path / "store")
+    shutil.rmtree(tmp_path / "store" / "models")
+    shutil.rmtree(tmp_path / "store" / "checkpoints")
+    settings = ("models.teacher.checkpoint_every=3", "models.teacher.max_failures=0")
+    with opened(tmp_path, *settings) as run:
+        with small_disk(tmp_path / CHECKPOINTS):
+            with pytest.raises(SurroundingsError, match=r"(?i)no space left on device") as raised:
+                train(run, "teacher")
+            assert "the same command continues from the last checkpoint" in str(raised.value)
+        train(run, "teacher")
+        record = trained_model(run, "teacher").record
+    with opened(finished) as run:
+        assert record["model"] == trained_model(run, "teacher").record["model"]

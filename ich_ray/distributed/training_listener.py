@@ -1,0 +1,129 @@
+"""What one process of a training tells metrics, log, board and Ray Train, and when it hurries."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+import ray.train
+import torch
+
+from ich_ray.distributed import metrics
+from ich_ray.distributed.checkpointing import Outgoing
+from ich_ray.distributed.stall import StallWatch
+from ich_ray.distributed.training_group import TrainingJob
+from ich_ray.learning.epoch import Training, sum_over_group
+from ich_ray.learning.run import Snapshot
+from ich_ray.learning.sampling import Worker
+from ich_ray.learning_curves import LEARNING_RATE, LOSS, TUNING
+from ich_ray.settings import resolved
+from ich_ray.stopwatch import Pace
+
+_log = logging.getLogger(__name__)
+
+LOOK_EVERY = 100
+"""Steps between two looks for a node that is about to be taken away, which all processes make
+together; a cloud tells two minutes before it takes one."""
+
+
+@dataclass(slots=True)
+class TrainingListener:
+    """Is told of a run; see learning.run.Listener."""
+
+    job: TrainingJob
+    worker: Worker
+    training: Training
+    watch: StallWatch
+    pace: Pace = field(default_factory=Pace)
+    """Since the last point of the curve."""
+
+    outgoing: Outgoing | None = field(init=False, default=None)
+    hurried_at: int = field(init=False, default=-1)
+
+    def __post_init__(self) -> None:
+        """Make room for checkpoints."""
+        if self.worker.rank == 0:
+            self.outgoing = Outgoing(self.job.model.url.rsplit("/", 1)[1])
+
+    def stepped(self, *, items: int, seconds: float, waited: float) -> None:
+        """Count the slices, and the time."""
+        self.watch.alive()
+        metrics.slices(items)
+        metrics.spent(seconds, waited)
+        self.pace.add(self.job.config.batch, seconds=seconds, waited=waited)
+
+    def reached(self, step: int, loss: float) -> None:
+        """Tell how far the run is."""
+        metrics.gpu_memory()
+        if self.worker.rank == 0:
+            self.job.board.put.remote(step, {"loss": f"{loss:.4f}", **self.pace.shown()})
+            rate = self.training.optimizer.param_groups[0]["lr"]
+            values = {
+                LOSS: loss,
+                LEARNING_RATE: rate,
+                "training/slices_per_s": self.pace.per_s,
+                "training/data_wait_share": self.pace.waited_share,
+            }
+            self.job.board.tell.remote(step, values)
+        self.pace = Pace()
+
+    def measured(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Tell what the tuning selections say."""
+        if self.worker.rank == 0:
+            _log.info("validation", extra={"step": step, "metrics": dict(metrics)})
+            self.job.board.tell.remote(step, {TUNING + name: v for name, v in metrics.items()})
+
+    def hurried(self, step: int) -> bool:
+        """Return whether a node of the group is about to be taken away; once for each group."""
+        if step % LOOK_EVERY or self.hurried_at >= 0:
+            return False
+        going = ray.train.get_preemption_info()
+        if going is None:
+            return False
+        self.hurried_at = step
+        facts = {"rank": self.worker.rank, "step": step, "nodes": going.preempted_node_ids}
+        _log.warning("a node of the group is about to be taken away", extra=facts)
+        return True
+
+    def keep(self, snapshot: Snapshot, *, loss: float) -> bool:
+        """Report a checkpoint; a barrier: every rank calls it, rank 0 writes."""
+        over = ""
+        if self.worker.rank == 0:
+            # One clock decides for all: they must stop at the same step. It is the driver's.
+            lasted_s: float = ray.get(self.job.board.lasted.remote())
+            over = self.job.allowance.over(lasted_s)
+        flag = torch.tensor(float(bool(over)), device=self.training.device)
+        stop = bool(sum_over_group(flag) > 0)
+        if over:
+            self.job.board.put.remote(snapshot.step, {"loss": f"{loss:.4f}"})
+        reached = {"step": snapshot.step, "over_budget": over}
+        if self.outgoing is not None:
+            urgent = stop or self.hurried_at == snapshot.step
+            self.outgoing.report(snapshot, reached, of=_origin(self.job), wait=urgent)
+        else:
+            ray.train.report(reached)
+        self.watch.alive()
+        _log.info("checkpoint", extra={"rank": self.worker.rank, "step": snapshot.step})
+        return stop
+
+
+def values_before(snapshot: Snapshot | None) -> list[tuple[int, dict[str, float]]]:
+    """Return the values of a run's curves up to a snapshot, as they were told."""
+    if snapshot is None:
+        return []
+    points = [(step, {LOSS: loss}) for step, loss in snapshot.curve]
+    measured = [
+        (step, {TUNING + name: value for name, value in values.items()})
+        for step, values in snapshot.validations
+    ]
+    return sorted([*points, *measured], key=lambda told: told[0])
+
+
+def _origin(job: TrainingJob) -> dict[str, Any]:
+    return {
+        "name": job.name,
+        "inputs": job.model.inputs,
+        "settings": resolved(job.config),
+        "code_revision": job.revision,
+    }

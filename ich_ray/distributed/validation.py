@@ -1,0 +1,111 @@
+"""A network in training on the tuning selections, by the code that evaluates models.
+
+Each process of the group predicts its own exams; what they sum up to is the same for all.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.distributed
+from torch import nn
+
+from ich_ray import overlap, roc
+from ich_ray.config import InputConfig, ValidationConfig
+from ich_ray.distributed.exam_predictions import exam_predictions
+from ich_ray.distributed.session import Selection
+from ich_ray.distributed.statistics import ExamStatistics, model_statistics, with_reference
+from ich_ray.learning.patchfcn import PatchFCN
+from ich_ray.learning.predictor import Predictor, predicting
+from ich_ray.learning.sampling import Worker
+from ich_ray.storage.corpus import index_table, read_exams
+from ich_ray.storage.objects import Store
+
+BATCH = 8
+"""Slices of one forward pass."""
+
+
+class _Found(NamedTuple):
+    """Of the exams of one process."""
+
+    scores: tuple[float, ...]
+    labels: tuple[bool, ...]
+    pixels: overlap.SliceHistogram
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Validation:
+    """Measures a network on the tuning selections."""
+
+    store: Store
+    selections: tuple[Selection, ...]
+    input: InputConfig
+    config: ValidationConfig
+    crop: int
+    """Side of the patches that the network is trained on, pixels."""
+
+    worker: Worker
+    device: torch.device
+    alive: Callable[[], None]
+    """Is called after each exam: this process does not stand still."""
+
+    def __call__(self, network: nn.Module) -> Mapping[str, float]:
+        """Return exam AUC, pixel AP and the DSC at p = 0.5, the same in all processes.
+
+        NaN where the selections hold exams of one class only, or no positive pixel.
+        """
+        assert isinstance(network, PatchFCN)
+        for statistic in network.buffers():
+            # The first process's are the model's; each has its own until DDP's next step.
+            torch.distributed.broadcast(statistic, 0)
+        with predicting(network, crop=self.crop, device=self.device) as predictor:
+            mine = list(self._exams(predictor))
+        here = _Found(
+            scores=tuple(exam.score for exam in mine),
+            labels=tuple(exam.label for exam in mine),
+            pixels=overlap.merge([exam.pixels for exam in mine]),
+        )
+        found: list[Any] = [None] * self.worker.world
+        torch.distributed.all_gather_object(found, here)
+        return metrics(found)
+
+    def _exams(self, predictor: Predictor) -> Iterator[ExamStatistics]:
+        for selection in self.selections:
+            patients = index_table(self.store, selection.corpus)["patient"].unique().to_pylist()
+            held = sorted(filter(selection.holds, patients))
+            mine = set(held[self.worker.rank :: self.worker.world])
+            for url in selection.corpus.files:
+                for exam in read_exams(self.store, url, splits=mine.__contains__):
+                    known = with_reference(exam)
+                    if known:
+                        yield self._of_exam(exam, known, predictor)
+                    self.alive()
+
+    def _of_exam(
+        self, exam: Sequence[Any], known: list[Any], predictor: Predictor
+    ) -> ExamStatistics:
+        rows = exam_predictions(exam, predictor, self.input, batch=BATCH)
+        return model_statistics(
+            "in training",
+            known,
+            {row["slice"]: row for row in rows},
+            grid=self.input.size,
+            score_slices=self.config.exam_score_slices,
+        )
+
+
+def metrics(found: Sequence[_Found]) -> dict[str, float]:
+    """Return the metrics of all exams together, however they fell to processes."""
+    scores = np.array([score for one in found for score in one.scores], np.float64)
+    labels = np.array([label for one in found for label in one.labels], np.bool_)
+    pixels = overlap.stack([overlap.merge([one.pixels for one in found])])
+    both = labels.any() and not labels.all()
+    half = int(overlap.quantise_logits(np.zeros(1, np.float32))[0])
+    once = np.ones((1, 1), np.int64)
+    return {
+        "exam_auc": float(roc.auc(scores, labels)) if both else float("nan"),
+        "pixel_ap": float(overlap.weighted_average_precisions(pixels, once)[0]),
+        "dsc": float(overlap.weighted_dices(overlap.overlap_at(pixels, half), once)[0]),
+    }
