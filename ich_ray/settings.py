@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import tomllib
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ich_ray.config import CorpusConfig, NiftiConfig, Settings
@@ -14,13 +14,20 @@ from ich_ray.identity import Pseudonyms
 T = TypeVar("T")
 
 
-def parse(into: type[T], text: str, overrides: Iterable[str] = ()) -> T:
+def parse(
+    into: type[T],
+    text: str,
+    overrides: Iterable[str] = (),
+    *,
+    change: Callable[[dict[str, Any]], Mapping[str, Any]] | None = None,
+) -> T:
     """Read settings.
 
     Args:
         into: A frozen dataclass; its fields name the sections and keys.
         text: TOML.
         overrides: `section.key=value`, later ones win. A value that is no TOML is a string.
+        change: Makes other settings of the plain values of these, once they have been checked.
 
     Raises:
         ConfigError: The text is no TOML, a key is unknown (the nearest one is offered),
@@ -33,6 +40,23 @@ def parse(into: type[T], text: str, overrides: Iterable[str] = ()) -> T:
     for override in overrides:
         _override(tree, override)
     value: T = _build(into, tree, "")
+    if change is not None:
+        value = _build(into, change(tree), "")
+    return value
+
+
+def read_section(into: type[T], tree: Mapping[str, Any], path: str) -> T:
+    """Read plain values as one section of settings.
+
+    Args:
+        into: A frozen dataclass.
+        tree: Key -> value.
+        path: What messages call it.
+
+    Raises:
+        ConfigError: As of `parse`.
+    """
+    value: T = _build(into, dict(tree), path)
     return value
 
 
@@ -85,6 +109,9 @@ def _override(tree: dict[str, Any], override: str) -> None:
 
 def _build(into: Any, value: Any, path: str) -> Any:
     """Turn a TOML value into the annotated type, or say where and why not."""
+    if into is object:
+        # Of a type that something else knows.
+        return value
     if dataclasses.is_dataclass(into):
         return _section(into, value, path)
     origin, arguments = get_origin(into), get_args(into)
@@ -107,6 +134,7 @@ def _build(into: Any, value: Any, path: str) -> Any:
 
 def _section(into: Any, value: Any, path: str) -> Any:
     _expect(isinstance(value, dict), path or "the settings", "a section", value)
+    value = _with_preset(into, value)
     fields = {field.name: field for field in dataclasses.fields(into)}
     hints = get_type_hints(into)
     dot = f"{path}." if path else ""
@@ -126,6 +154,13 @@ def _section(into: Any, value: Any, path: str) -> Any:
         return into(**built)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}" if path else str(error)) from None
+
+
+def _with_preset(into: Any, value: dict[str, Any]) -> dict[str, Any]:
+    """Put what a section's `preset` says under what the section says itself."""
+    presets: Mapping[str, Mapping[str, Any]] = getattr(into, "PRESETS", {})
+    # An unknown name is refused where its type is checked.
+    return {**presets.get(str(value.get("preset")), {}), **value}
 
 
 def _tuple(arguments: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:

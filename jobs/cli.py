@@ -16,6 +16,7 @@ USAGE = f"""usage: ich-ray STAGE SETTINGS.toml [section.key=value ...] [--dry-ru
 stages: {", ".join(STAGES)}
 clusters: ich-ray submit STAGE SETTINGS.toml --address http://HOST:8265
 runs: ich-ray status SETTINGS.toml [--address http://HOST:8265]
+sweeps: ich-ray train SETTINGS.toml --sweep SWEEP.toml
 corpora: ich-ray audit SETTINGS.toml [CORPUS ...], ich-ray show SETTINGS.toml CORPUS [EXAM]
 exit codes: 0 done, 1 a bug, 2 settings or usage, 4 a data or quality gate failed,
             5 the surroundings failed (store, cluster, disk): try again

@@ -20,6 +20,7 @@ from ich_ray.distributed.session import SUBMISSION_VARIABLE, Session, recorded, 
 from ich_ray.errors import ConfigError, IchRayError
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
 from ich_ray.settings import parse, resolved
+from ich_ray.sweep import SweepConfig, read_sweep, with_members
 
 KEY_VARIABLE = "ICH_RAY_HMAC_KEY"
 SECTIONS = {
@@ -78,6 +79,15 @@ def parser_of(stage: str, *, words: str = "") -> argparse.ArgumentParser:
         if stage != "ingest"
         else "write key and pseudonym of every object here",
     )
+    parser.add_argument(
+        "--sweep",
+        metavar="FILE",
+        help=argparse.SUPPRESS
+        if stage != "train"
+        else "train every variant of this sweep (TOML: model, seeds, variants), several at once "
+        "where they fit, and print a table over the seeds; budgets are shared equally. Exit code: "
+        "5 if another try may help, else the worst of 1, 2 and 4",
+    )
     return parser
 
 
@@ -97,18 +107,43 @@ def arguments_of(
     options.overrides = [word for word in options.overrides if word not in options.words]
     if options.private_map is not None and stage != "ingest":
         raise ConfigError(f"--private-map is an option of ingest, {stage} writes no map; leave it")
+    refuse_sweep(stage, options)
     return options
 
 
+def refuse_sweep(stage: str, options: argparse.Namespace) -> None:
+    """Refuse a sweep of another stage than train."""
+    if options.sweep is not None and stage != "train":
+        raise ConfigError(f"--sweep is an option of train, {stage} sweeps nothing; leave it")
+
+
 def settings_of(options: argparse.Namespace) -> Settings:
-    """Read the settings file and the overrides, and log as they say."""
-    try:
-        text = Path(options.settings).read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the settings {options.settings}: {error}") from None
-    settings = parse(Settings, text, options.overrides)
+    """Read the settings file and the overrides, and log as they say.
+
+    With --sweep they have a section for each of its trainings too.
+    """
+    sweep = sweep_of(options)
+    settings = parse(
+        Settings,
+        _text_of(options.settings, "the settings"),
+        options.overrides,
+        change=None if sweep is None else lambda tree: with_members(tree, sweep),
+    )
     logs.configure(settings.log)
     return settings
+
+
+def sweep_of(options: argparse.Namespace) -> SweepConfig | None:
+    """Read the file that --sweep names, if it does."""
+    file = getattr(options, "sweep", None)
+    return None if file is None else read_sweep(_text_of(file, "the sweep"))
+
+
+def _text_of(file: str, what: str) -> str:
+    try:
+        return Path(file).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {what} {file}: {error}") from None
 
 
 def pseudonyms_of(settings: Settings) -> Pseudonyms:
@@ -216,7 +251,7 @@ def run_stage(
     plan: Callable[[Session, str], dict[str, Any] | Told],
     work: Callable[[Session, str], Summary],
 ) -> int:
-    """Run a stage on the named sections, one after the other.
+    """Run a stage by its command line, and return the exit code.
 
     Args:
         stage: Name on the command line.
@@ -225,25 +260,44 @@ def run_stage(
         plan: What would be done, for --dry-run.
         work: Does it.
     """
+    return guarded(
+        lambda: run_sections(
+            stage, arguments_of(stage, arguments), names=names, plan=plan, work=work
+        )
+    )
 
-    def inside() -> int:
-        options = arguments_of(stage, arguments)
-        settings = settings_of(options)
-        refuse_nothing(stage, settings)
-        with opened(settings, private_map=options.private_map) as run:
-            for name in names_of(options, names(settings)):
-                if options.dry_run:
-                    shown = plan(run, name)
-                    if isinstance(shown, dict):
-                        report(options, shown, describe(shown))
-                    else:
-                        report(options, resolved_summary(shown), f"would {shown.line()}")
+
+def run_sections(
+    stage: str,
+    options: argparse.Namespace,
+    *,
+    names: Callable[[Settings], Iterable[str]],
+    plan: Callable[[Session, str], dict[str, Any] | Told],
+    work: Callable[[Session, str], Summary],
+) -> int:
+    """Run a stage on the named sections, one after the other.
+
+    Args:
+        stage: Name on the command line.
+        options: As `arguments_of` reads them.
+        names: The sections that the stage can run on.
+        plan: What would be done, for --dry-run.
+        work: Does it.
+    """
+    settings = settings_of(options)
+    refuse_nothing(stage, settings)
+    with opened(settings, private_map=options.private_map) as run:
+        for name in names_of(options, names(settings)):
+            if options.dry_run:
+                shown = plan(run, name)
+                if isinstance(shown, dict):
+                    report(options, shown, describe(shown))
                 else:
-                    summary = carry_out(run, stage, name, work)
-                    report(options, resolved_summary(summary), summary.line())
-        return 0
-
-    return guarded(inside)
+                    report(options, resolved_summary(shown), f"would {shown.line()}")
+            else:
+                summary = carry_out(run, stage, name, work)
+                report(options, resolved_summary(summary), summary.line())
+    return 0
 
 
 def carry_out(

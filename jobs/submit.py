@@ -12,9 +12,11 @@ from jobs.stage import (
     KEY_VARIABLE,
     guarded,
     refuse_nothing,
+    refuse_sweep,
     report,
     resolved_summary,
     settings_of,
+    sweep_of,
 )
 
 STAGES = ("ingest", "train", "pseudo-label", "evaluate", "demo")
@@ -34,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("overrides", nargs="*", help="section.key=value")
     found.add_argument("--address", required=True, metavar="URL", help="http://HOST:8265")
     found.add_argument("--only", action="append", metavar="NAME", help="this section only")
+    found.add_argument("--sweep", metavar="FILE", help="of train: as ich-ray train --sweep FILE")
     found.add_argument("--again", action="store_true", help="also if the cluster has done it")
     found.add_argument("--detach", action="store_true", help="return once it is submitted")
     found.add_argument(
@@ -51,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_intermixed_args(arguments)
 
     def inside() -> int:
+        refuse_sweep(options.stage, options)
         settings = settings_of(options)
         request = _request(options, settings)
         if options.dry_run:
@@ -88,6 +92,7 @@ def _request(options: argparse.Namespace, settings: Settings) -> Request:
         tuple(options.only or ()),
         again=options.again,
         secrets={name: os.environ[name] for name in SECRETS if name in os.environ},
+        sweep=sweep_of(options),
     )
 
 

@@ -26,8 +26,10 @@ from ich_ray.submission import (
     refuse_secrets,
     submission_name,
 )
+from ich_ray.sweep import SweepConfig, spelled_out
 
 SETTINGS_FILE = "settings.toml"
+SWEEP_FILE = "sweep.toml"
 LOCK_FILE = "constraints.txt"
 PAUSE_S = 10.0
 """Between an attempt that the surroundings ended and the next."""
@@ -43,16 +45,21 @@ class Request:
     again: bool
     """Also if the cluster has done it."""
 
+    sweep: SweepConfig | None = None
+    """Whose trainings the settings have sections for."""
+
     @property
     def name(self) -> str:
         """Of all attempts."""
-        return submission_name(self.stage, resolved(self.settings), self.only)
+        swept = {} if self.sweep is None else {"sweep": resolved(self.sweep)}
+        return submission_name(self.stage, resolved(self.settings) | swept, self.only)
 
     @property
     def entrypoint(self) -> str:
         """The command that the cluster runs; sections of the settings are all it tells."""
         only = "".join(f" --only {name}" for name in self.only)
-        return f"python -m jobs {self.stage} {SETTINGS_FILE}{only}"
+        swept = "" if self.sweep is None else f" --sweep {SWEEP_FILE}"
+        return f"python -m jobs {self.stage} {SETTINGS_FILE}{swept}{only}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +79,14 @@ class Outcome:
         return f"submission {self.submission}: {self.state}, exit code {self.exit_code}{said}"
 
 
-def request_of(
+def request_of(  # noqa: PLR0913  (what a command line says)
     stage: str,
     settings: Settings,
     only: tuple[str, ...],
     *,
     again: bool,
     secrets: Mapping[str, str],
+    sweep: SweepConfig | None = None,
 ) -> Request:
     """Check settings and make a request of them; the job joins the cluster that it runs in.
 
@@ -88,11 +96,12 @@ def request_of(
         only: Sections that it is restricted to.
         again: Whether what was done is done again.
         secrets: Name -> value of every secret of this process's environment.
+        sweep: Whose trainings the settings have sections for.
 
     Raises:
         ConfigError: A path of the settings is of this machine, or they hold a secret.
     """
-    text = _as_toml(settings)
+    text = as_toml(settings)
     refuse_secrets(text, secrets)
     for where, place in _places(settings):
         if "://" not in place and not Path(place).is_absolute():
@@ -101,7 +110,8 @@ def request_of(
                 "another; give a URL (s3://bucket/prefix), or an absolute path that all nodes share"
             )
     inside = parse(Settings, text, ["cluster.address=auto"])
-    return Request(stage=stage, settings=inside, only=tuple(only), again=again)
+    travels = None if sweep is None else spelled_out(sweep, inside)
+    return Request(stage=stage, settings=inside, only=tuple(only), again=again, sweep=travels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +231,9 @@ class _Refused(Exception):
 
 def _pack(folder: Path, request: Request) -> None:
     """Put code and settings into a folder, and the lock file where it is installed; no more."""
-    (folder / SETTINGS_FILE).write_text(_as_toml(request.settings))
+    (folder / SETTINGS_FILE).write_text(as_toml(request.settings))
+    if request.sweep is not None:
+        (folder / SWEEP_FILE).write_text(as_toml(request.sweep))
     package = Path(ich_ray.__file__).parent
     if request.settings.submit.code == "upload":
         for source in (package, package.parent / "jobs"):
@@ -268,7 +280,8 @@ def _interrupted(
     return Outcome(submission, "stopped", 130, "the same command goes on with what is missing")
 
 
-def _as_toml(settings: Settings) -> str:
+def as_toml(settings: Settings | SweepConfig) -> str:
+    """Return settings with every default written out, as `parse` reads them."""
     return tomli_w.dumps(_without_none(resolved(settings)))
 
 

@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 import pytest
 
-from ich_ray.config import CorpusConfig, NiftiConfig, Settings, StoreConfig
+from ich_ray.config import CorpusConfig, ModelConfig, NiftiConfig, Settings, StoreConfig
 from ich_ray.errors import ConfigError
 from ich_ray.identity import Pseudonyms
 from ich_ray.settings import for_record, parse, resolved
+from ich_ray.training_presets import PRESETS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +34,13 @@ class Head:
     first: Bleed | None = None
     bleeds: Mapping[str, Bleed] = field(default_factory=dict)
 
+
+MINIMAL = """
+store.root = "out"
+[corpora.a]
+layout = "folder"
+source = "in"
+"""
 
 HEAD = 'patient = "p"\n'
 
@@ -168,3 +176,29 @@ def test_a_record_of_settings_names_no_place_of_a_corpus() -> None:
     assert record["corpora"]["c"]["layout"] == "nifti"
     assert "doe" not in json.dumps(record)
     assert record["store"]["root"] == "s3://ich/run"
+
+
+def test_a_preset_gives_the_settings_that_a_model_does_not_give_itself() -> None:
+    text = '[models.m]\npreset = "cpu"\nlabelled = ["a"]\nsteps = 7\n'
+    model = parse(Settings, MINIMAL + text).models["m"]
+    given = {**PRESETS["cpu"], "steps": 7}
+    assert {name: getattr(model, name) for name in given} == given
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_a_model_that_its_own_machine_takes(name: str) -> None:
+    gpu = name != "cpu"
+    text = f'[models.m]\npreset = "{name}"\nlabelled = ["a"]\nuse_gpu = {str(gpu).lower()}\n'
+    assert parse(Settings, MINIMAL + text).models["m"].preset == name
+
+
+def test_the_paper_is_the_default_of_all_that_decides_weights() -> None:
+    plain = ModelConfig(labelled=("a",))
+    paper = {**PRESETS["lin2022"], "read_ahead": plain.read_ahead}
+    assert {name: getattr(plain, name) for name in paper} == paper
+
+
+def test_a_preset_that_is_none_is_refused() -> None:
+    text = '[models.m]\npreset = "lin2021"\nlabelled = ["a"]\n'
+    with pytest.raises(ConfigError, match=r"preset must be one of none, lin2022, fast, cpu"):
+        parse(Settings, MINIMAL + text)
