@@ -1,0 +1,91 @@
+"""A training whose cluster shrinks goes on with fewer processes, and with more when it grows."""
+
+import json
+import sys
+import time
+from typing import Any
+
+from benchmarks.cluster_faults import FIRST_STEP, WHOLE, Bench
+from ich_ray.distributed.local_hosts import Host
+
+PATIENCE_S = 240
+NOTICE_S = 20
+GOING = "about to be taken away"
+
+
+def logged(hosts: Bench, said: str, *, since: str) -> list[dict[str, Any]]:
+    """Return the lines of all training workers with these words, in the order of their times."""
+    found = []
+    for worker in hosts.cluster.workers:
+        search = f"grep -hs '{said}' /tmp/ray/session_*/logs/worker-*.err"
+        lines = hosts.cluster.run(worker, ["bash", "-c", search]).stdout.splitlines()
+        found += [line for line in map(json.loads, lines) if line["time"] >= since]
+    return sorted(found, key=lambda line: str(line["time"]))
+
+
+def drain(hosts: Bench, worker: Host) -> None:
+    """Tell Ray what a cloud tells of a spot node."""
+    program = (
+        "import ray\n"
+        "from ray._raylet import GcsClient\n"
+        f"client = GcsClient(address='{hosts.cluster.head.address}:6379')\n"
+        "nodes = client.get_all_node_info(timeout=5).values()\n"
+        "(node,) = [n for n in nodes if n.state == 0 and n.node_manager_address == "
+        f"'{worker.address}']\n"
+        "print(node.node_id.hex())"
+    )
+    ray = str(sys.executable).replace("python", "ray")
+    node = hosts.cluster.run(hosts.cluster.head, [sys.executable, "-c", program])
+    assert node.returncode == 0, node.stderr
+    told = hosts.cluster.run(
+        hosts.cluster.head,
+        [
+            *(ray, "drain-node", f"--address={hosts.cluster.head.address}:6379"),
+            *("--node-id", node.stdout.strip(), "--reason", "DRAIN_NODE_REASON_PREEMPTION"),
+            *("--reason-message", "spot", "--deadline-remaining-seconds", str(NOTICE_S)),
+        ],
+    )
+    assert told.returncode == 0, told.stderr
+
+
+def test_a_training_outlives_a_node_that_is_taken_away_and_takes_one_that_comes(
+    hosts: Bench,
+) -> None:
+    root = "s3://ich/elastic"
+    hosts.inside("copy", WHOLE, root, "train")
+    began = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime())
+    settings = ("min_workers=1", "steps=3000", "checkpoint_every=5000", "validation.tuning=[]")
+    words = ("train", "--only", "teacher", *(f"models.teacher.{one}" for one in settings))
+    submitter = hosts.begin(words, root)
+
+    def worlds() -> list[int]:
+        lines = logged(hosts, FIRST_STEP, since=began)
+        starts = {(line["world"], line["step"]): line["time"] for line in lines}
+        return [world for world, _ in sorted(starts, key=lambda start: str(starts[start]))]
+
+    def wait_for(*wanted: int) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while worlds() != list(wanted):
+            assert submitter.poll() is None, submitter.communicate()[0]
+            assert time.monotonic() < deadline, worlds()
+            time.sleep(1)
+
+    wait_for(2)
+    leaving = hosts.cluster.workers[-1]
+    time.sleep(5)
+    drain(hosts, leaving)
+    time.sleep(NOTICE_S)
+    hosts.cluster.stop_role(leaving)
+    wait_for(2, 1)
+    hosts.cluster.start_role(leaving)
+    wait_for(2, 1, 2)
+    said, _ = submitter.communicate(timeout=PATIENCE_S)
+    assert submitter.returncode == 0, said
+    assert "3000 steps" in said
+    told = logged(hosts, GOING, since=began)
+    assert {line["rank"] for line in told} == {0, 1}
+    lines = logged(hosts, FIRST_STEP, since=began)
+    # It went on where it was when it heard of it, long before a checkpoint was due.
+    assert {line["step"] for line in lines if line["world"] == 1} == {told[0]["step"]}
+    assert worlds() == [2, 1, 2]
+    hosts.cluster.wait_until_whole()
