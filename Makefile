@@ -8,8 +8,8 @@ READY := .venv/.ready
 .PHONY: setup demo demo-real test test-others test-unit test-local test-cluster test-real test-gpu \
 	test-faults test-hosts check format \
 	image-check bench-phantom bench-codecs bench-ingest bench-speed bench-hostile bench-mutated \
-	bench-kills bench-planning bench-cluster bench-scaling bench-faults bench-train cluster-up \
-	cluster-down clean
+	bench-kills bench-planning bench-cluster bench-scaling bench-faults bench-train bench-ctich \
+	bench-device pack-ctich cluster-up cluster-down clean
 
 setup: $(READY)
 
@@ -122,6 +122,19 @@ bench-faults: $(READY)
 # A step under Ray Train against plain torchrun, and with the real loader against a mock.
 bench-train: $(READY)
 	$(BIN)/python -m benchmarks.train_speed
+
+# Five folds by patient on real CT-ICH: half an hour on two cores; MINUTES, of all trainings, instead
+# of the steps in the experiment.
+bench-ctich: $(READY)
+	$(BIN)/python -m benchmarks.ct_ich_folds $(if $(MINUTES),--minutes $(MINUTES)) --out $(OUT)/bench/ct_ich
+
+# CT-ICH in one file of at most 40 MiB, for a machine that has numpy and torch alone.
+pack-ctich: $(READY)
+	$(BIN)/python -m benchmarks.pack_ctich --work $(OUT)/bench/ct_ich --out $(OUT)/pack/ct_ich.npz
+
+# A step of lin2022 on a GPU against its limit and plain loops; short runs on what pack-ctich wrote.
+bench-device: $(READY)
+	$(BIN)/python -m benchmarks.train_device --pack $(OUT)/pack/ct_ich.npz --out $(OUT)/bench/train_device
 
 # A head, two workers, an S3 server and a submitter in network namespaces; needs root, on Linux.
 cluster-up: $(READY)

@@ -11,7 +11,7 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,9 @@ class _Times:
     """Keeps how long each step took; `also` is told too, as training's metrics are."""
 
     also: Callable[[int, float, float], None]
+    look: Callable[[int], bool]
+    """Looks for a node that is about to go, as training does."""
+
     seconds: list[float] = field(default_factory=list)
     waited: list[float] = field(default_factory=list)
 
@@ -79,6 +82,14 @@ class _Times:
 
     def reached(self, step: int, loss: float) -> None:
         """Nothing: the curve is of no interest."""
+
+    def measured(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Never told: there are no tuning selections."""
+        raise AssertionError(step)
+
+    def hurried(self, step: int) -> bool:
+        """Look."""
+        return self.look(step)
 
     def keep(self, snapshot: Snapshot, *, loss: float) -> bool:
         """Never asked: there is no checkpoint within a run."""
@@ -93,6 +104,7 @@ def train(  # noqa: PLR0913  (what the two groups differ in)
     device: torch.device,
     wrap: Callable[[nn.Module], nn.Module],
     also: Callable[[int, float, float], None],
+    look: Callable[[int], bool],
     mock: bool,
 ) -> dict[str, Any]:
     """Train in this process; return seconds and waiting of every step, and the loader's CPU."""
@@ -111,7 +123,7 @@ def train(  # noqa: PLR0913  (what the two groups differ in)
     network = placed(PatchFCN(config.network, in_channels=channels), device)
     real = slice_loader(config, (pool,), channels=channels, worker=worker)
     loader = _Timed(_Mock(real) if mock else real)
-    times = _Times(also)
+    times = _Times(also, look)
 
     training = Training(
         optimizer=make_optimizer(config, network),
@@ -149,6 +161,7 @@ def main() -> None:
         device=device,
         wrap=DistributedDataParallel if worker.world > 1 else lambda network: network,
         also=lambda items, seconds, waited: None,
+        look=lambda step: False,
         mock=options.mock,
     )
     torch.distributed.destroy_process_group()

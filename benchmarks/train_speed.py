@@ -33,12 +33,14 @@ import torch
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from benchmarks import train_process
+from benchmarks import train_device, train_process
 from ich_ray.config import Settings
 from ich_ray.distributed import metrics
 from ich_ray.distributed.ingest import ingest
 from ich_ray.distributed.phantoms import write_phantoms
 from ich_ray.distributed.session import session
+from ich_ray.distributed.stall import stall_watch
+from ich_ray.distributed.training_listener import LOOK_EVERY
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
 from ich_ray.learning.sampling import Worker
 from ich_ray.settings import parse
@@ -104,18 +106,24 @@ def _in_ray(arguments: dict[str, Any]) -> dict[str, Any]:
     context = ray.train.get_context()
 
     def also(items: int, seconds: float, waited: float) -> None:
+        alive()
         metrics.slices(items)
         metrics.spent(seconds, waited)
 
-    return train_process.train(
-        arguments["settings"],
-        worker=Worker(rank=context.get_world_rank(), world=context.get_world_size()),
-        local=Worker(rank=context.get_local_rank(), world=context.get_local_world_size()),
-        device=ray.train.torch.get_device(),
-        wrap=ray.train.torch.prepare_model,
-        also=also,
-        mock=arguments["mock"],
-    )
+    def look(step: int) -> bool:
+        return step % LOOK_EVERY == 0 and ray.train.get_preemption_info() is not None
+
+    with stall_watch(600.0) as alive:
+        return train_process.train(
+            arguments["settings"],
+            worker=Worker(rank=context.get_world_rank(), world=context.get_world_size()),
+            local=Worker(rank=context.get_local_rank(), world=context.get_local_world_size()),
+            device=ray.train.torch.get_device(),
+            wrap=ray.train.torch.prepare_model,
+            also=also,
+            look=look,
+            mock=arguments["mock"],
+        )
 
 
 def under_ray(settings: Path, *, workers: int, mock: bool) -> dict[str, Any]:
@@ -194,6 +202,7 @@ def main() -> None:
                 "data_wait_share": round(statistics.median(waits), 4),
                 "loader_us_per_crop": round(us, 1),
                 "loader_cores_for_h200": round(us * 1e-6 * H200_CROPS_PER_S, 2),
+                **train_device.figures(folder / "device"),
             }
         )
     )
