@@ -59,7 +59,7 @@ class ModelLineage:
     """Of the model whose weights it starts from; empty: random, or those of `trunk`."""
 
     trunk: str = ""
-    """URL of published weights for its trunk; empty: none."""
+    """Where `keep_trunk` puts published weights for its trunk; empty: none."""
 
     inputs: Mapping[str, Any]
 
@@ -123,8 +123,11 @@ def model_lineage(run: Session, name: str) -> ModelLineage:
     }
     if tuning:
         inputs["tuning"] = [selection.identity for selection in tuning]
+    trunk = ""
     if config.init_trunk:
-        inputs["start"] = f"trunk {_hash_of_file(run, name, config.init_trunk)}"
+        name_of_bytes = hashlib.sha256(_trunk_bytes(run, name)).hexdigest()[:16]
+        inputs["start"] = f"trunk {name_of_bytes}"
+        trunk = run.store.url("published", name_of_bytes)
     url = run.store.url("models", name, fingerprint(settings=_deciding(config), inputs=inputs))
     return ModelLineage(
         url=url,
@@ -133,7 +136,7 @@ def model_lineage(run: Session, name: str) -> ModelLineage:
         pseudo_sources=pseudo_sources,
         tuning=tuning,
         start_url="" if start is None else start.url,
-        trunk=config.init_trunk,
+        trunk=trunk,
         inputs=inputs,
     )
 
@@ -247,14 +250,20 @@ def _start(run: Session, name: str, config: ModelConfig) -> TrainedModel:
     return start
 
 
-def _hash_of_file(run: Session, name: str, url: str) -> str:
-    """Name published weights by their content."""
+def keep_trunk(run: Session, name: str, model: ModelLineage) -> None:
+    """Copy the published weights that a model starts from to where every node reads them."""
+    if model.trunk and not run.store.exists(model.trunk):
+        run.store.write_bytes(model.trunk, _trunk_bytes(run, name))
+
+
+def _trunk_bytes(run: Session, name: str) -> bytes:
+    url = run.settings.models[name].init_trunk
     try:
-        return hashlib.sha256(run.store.read_bytes(url)).hexdigest()[:16]
+        return run.store.read_bytes(url)
     except FileNotFoundError:
         raise ConfigError(
             f"models.{name}.init_trunk={url}: there is no such file; give the path or URL of a "
-            "DRN state dict (.pth or .safetensors) that every node can read"
+            "DRN state dict (.pth or .safetensors)"
         ) from None
 
 

@@ -2,25 +2,29 @@
 
 import faulthandler
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
-@dataclass(frozen=True, slots=True)
-class StallWatch:
-    """Ends this process when nothing has said for a while that it is alive.
+@contextmanager
+def stall_watch(limit_s: float) -> Iterator[Callable[[], None]]:
+    """End this process when it has not said for a while that it is alive.
 
     Its stacks go to its error log first. It is a thread of the interpreter's that ends it, which
     neither a held lock nor a call that never returns can keep from that; the time is monotonic.
+
+    Args:
+        limit_s: 0 never ends it.
+
+    Yields:
+        What says that it is alive; the first time begins the watch.
     """
 
-    limit_s: float
-    """0: it never ends it."""
+    def alive() -> None:
+        if limit_s > 0 and sys.__stderr__ is not None:
+            faulthandler.dump_traceback_later(limit_s, exit=True, file=sys.__stderr__)
 
-    def alive(self) -> None:
-        """Begin the time anew."""
-        if self.limit_s > 0 and sys.__stderr__ is not None:
-            faulthandler.dump_traceback_later(self.limit_s, exit=True, file=sys.__stderr__)
-
-    def off(self) -> None:
-        """End the watch."""
+    try:
+        yield alive
+    finally:
         faulthandler.cancel_dump_traceback_later()

@@ -297,4 +297,6 @@ def _places(settings: Settings) -> list[tuple[str, str]]:
     for name, corpus in settings.corpora.items():
         for field in ("source", "labels", "series_overrides"):
             found.append((f"corpora.{name}.{field}", getattr(corpus, field)))
+    for name, model in settings.models.items():
+        found.append((f"models.{name}.init_trunk", model.init_trunk))
     return [(where, place) for where, place in found if place]

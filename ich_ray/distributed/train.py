@@ -9,7 +9,12 @@ import ray
 from ich_ray.budget import Allowance
 from ich_ray.distributed import records
 from ich_ray.distributed.estimates import Planned
-from ich_ray.distributed.lineage import ModelLineage, model_lineage, refuse_shared_patients
+from ich_ray.distributed.lineage import (
+    ModelLineage,
+    keep_trunk,
+    model_lineage,
+    refuse_shared_patients,
+)
 from ich_ray.distributed.metering import metered, reserved_by
 from ich_ray.distributed.origin import here
 from ich_ray.distributed.resources import check_fits
@@ -113,6 +118,7 @@ def train(run: Session, name: str) -> TrainSummary:
         if record is not None:
             # Another run has finished it while this one waited.
             return _summary(record, model.url, up_to_date=True)
+        keep_trunk(run, name, model)
         record = _run_group(run, name, model)
         # From now on the stage is done, unless another run has taken it over.
         lease.check()

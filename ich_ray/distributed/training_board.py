@@ -128,7 +128,8 @@ def watched(what: str, *, total: int, show: Callable[[Sequence[Told]], None]) ->
         yield board
     finally:
         stop.set()
-        thread.join(timeout=10)
+        # A store that is away keeps it for a while.
+        thread.join(timeout=60)
         ray.kill(board)
 
 

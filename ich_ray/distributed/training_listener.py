@@ -1,7 +1,7 @@
 """What one process of a training tells metrics, log, board and Ray Train, and when it hurries."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,6 @@ import torch
 
 from ich_ray.distributed import metrics
 from ich_ray.distributed.checkpointing import Outgoing
-from ich_ray.distributed.stall import StallWatch
 from ich_ray.distributed.training_group import TrainingJob
 from ich_ray.learning.epoch import Training, sum_over_group
 from ich_ray.learning.run import Snapshot
@@ -34,7 +33,7 @@ class TrainingListener:
     job: TrainingJob
     worker: Worker
     training: Training
-    watch: StallWatch
+    alive: Callable[[], None]
     pace: Pace = field(default_factory=Pace)
     """Since the last point of the curve."""
 
@@ -48,7 +47,7 @@ class TrainingListener:
 
     def stepped(self, *, items: int, seconds: float, waited: float) -> None:
         """Count the slices, and the time."""
-        self.watch.alive()
+        self.alive()
         metrics.slices(items)
         metrics.spent(seconds, waited)
         self.pace.add(self.job.config.batch, seconds=seconds, waited=waited)
@@ -103,7 +102,7 @@ class TrainingListener:
             self.outgoing.report(snapshot, reached, of=_origin(self.job), wait=urgent)
         else:
             ray.train.report(reached)
-        self.watch.alive()
+        self.alive()
         _log.info("checkpoint", extra={"rank": self.worker.rank, "step": snapshot.step})
         return stop
 

@@ -3,7 +3,7 @@
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import nn
 
 from ich_ray.distributed.cache import open_pool
 from ich_ray.distributed.checkpointing import last_snapshot
-from ich_ray.distributed.stall import StallWatch
+from ich_ray.distributed.stall import stall_watch
 from ich_ray.distributed.training_group import TrainingJob
 from ich_ray.distributed.training_listener import TrainingListener, values_before
 from ich_ray.distributed.validation import Validation
@@ -55,8 +55,7 @@ def _train(job: TrainingJob) -> None:
     torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
     set_precision(job.config)
     device = ray.train.torch.get_device()
-    watch = StallWatch(job.config.stall_s)
-    with _loader(job, worker, device) as loader:
+    with stall_watch(job.config.stall_s) as alive, _loader(job, worker, device) as loader:
         training = _training(job, loader, device)
         since = last_snapshot()
         first = 0 if since is None else since.step
@@ -64,19 +63,18 @@ def _train(job: TrainingJob) -> None:
         _log.info("training begins", extra=facts)
         if worker.rank == 0:
             job.board.begin.remote(first, values_before(since))
-        watch.alive()
+        alive()
         learned = run(
             training,
             worker=worker,
             total=sum_over_group,
-            listener=TrainingListener(job, worker, training, watch),
+            listener=TrainingListener(job, worker, training, alive),
             since=since,
-            measure=_measure(job, worker, device, watch),
+            measure=_measure(job, worker, device, alive),
         )
     if worker.rank == 0 and learned is not None:
         ray.get(job.board.finish.remote(_finished(job, learned)))
     torch.distributed.barrier()
-    watch.off()
 
 
 @contextmanager
@@ -129,7 +127,7 @@ def _training(job: TrainingJob, loader: Loader, device: torch.device) -> Trainin
 
 
 def _measure(
-    job: TrainingJob, worker: Worker, device: torch.device, watch: StallWatch
+    job: TrainingJob, worker: Worker, device: torch.device, alive: Callable[[], None]
 ) -> Validation | None:
     if not job.model.tuning:
         return None
@@ -141,7 +139,7 @@ def _measure(
         crop=job.config.crop,
         worker=worker,
         device=device,
-        alive=watch.alive,
+        alive=alive,
     )
 
 

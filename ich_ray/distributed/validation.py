@@ -4,7 +4,7 @@ Each process of the group predicts its own exams; what they sum up to is the sam
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +51,18 @@ class Validation:
     alive: Callable[[], None]
     """Is called after each exam: this process does not stand still."""
 
+    mine: tuple[frozenset[str], ...] = field(init=False)
+    """Patients of each selection that this process predicts."""
+
+    def __post_init__(self) -> None:
+        """Divide the patients among the processes."""
+        mine = []
+        for selection in self.selections:
+            patients = index_table(self.store, selection.corpus)["patient"].unique().to_pylist()
+            held = sorted(filter(selection.holds, patients))
+            mine.append(frozenset(held[self.worker.rank :: self.worker.world]))
+        object.__setattr__(self, "mine", tuple(mine))
+
     def __call__(self, network: nn.Module) -> Mapping[str, float]:
         """Return exam AUC, pixel AP and the DSC at p = 0.5, the same in all processes.
 
@@ -72,10 +84,7 @@ class Validation:
         return metrics(found)
 
     def _exams(self, predictor: Predictor) -> Iterator[ExamStatistics]:
-        for selection in self.selections:
-            patients = index_table(self.store, selection.corpus)["patient"].unique().to_pylist()
-            held = sorted(filter(selection.holds, patients))
-            mine = set(held[self.worker.rank :: self.worker.world])
+        for selection, mine in zip(self.selections, self.mine, strict=True):
             for url in selection.corpus.files:
                 for exam in read_exams(self.store, url, splits=mine.__contains__):
                     known = with_reference(exam)
