@@ -168,6 +168,16 @@ def test_the_paper_s_table_fits_the_demo() -> None:
     assert sum(name.startswith("teacher-") for name in models) == 12
 
 
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "experiments" / "sweeps").glob("*.toml")))
+def test_every_sweep_fits_the_demo_and_compares_the_same_number_of_crops(path: Path) -> None:
+    models = expanded(
+        path.read_text(), (REPOSITORY / "experiments" / "demo.toml").read_text()
+    ).models
+    swept = [model for name, model in models.items() if name.startswith("teacher-")]
+    assert len(swept) % 3 == 0
+    assert len({model.steps * model.batch for model in swept}) == 1
+
+
 @given(st.lists(finite, min_size=2, max_size=6))
 def test_the_interval_is_scipy_s(values: list[float]) -> None:
     found = over_seeds(values)
