@@ -88,6 +88,10 @@ class ModelConfig:
     """Of convolutions: float32 in full, or on a GPU with the 10 bits of TF32, or bfloat16
     (autocast). Weights, statistics, losses and the optimizer are float32 always."""
 
+    compiled: bool = False
+    """Whether torch.compile fuses the network's passes, which pays on a GPU; the first step then
+    takes a minute or more, and needs a C++ compiler on every node."""
+
     normalisation: Literal["local", "synchronised", "frozen"] = "local"
     """Batch normalisation by the mean and variance of each process's own items, of the items of all
     processes (GPUs only), or by those that the starting weights came with, which stay."""

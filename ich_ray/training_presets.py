@@ -38,6 +38,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "average_decay": 0.999,
         "patch_loss_weight": 0.1,
         "precision": "bfloat16",
+        "compiled": True,
         "normalisation": "local",
         "positive_patch_share": 0.5,
         "positive_slice_share": 0.4,

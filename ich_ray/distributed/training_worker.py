@@ -25,7 +25,7 @@ from ich_ray.learning.epoch import NotANumberError, Training, sum_over_group
 from ich_ray.learning.loading import Loader, slice_loader
 from ich_ray.learning.optimization import averaged, make_optimizer
 from ich_ray.learning.patchfcn import PatchFCN, placed
-from ich_ray.learning.precision import set_precision
+from ich_ray.learning.precision import fuse, set_precision
 from ich_ray.learning.read_ahead import ReadAhead
 from ich_ray.learning.run import Learned, run
 from ich_ray.learning.sampling import Worker
@@ -116,9 +116,11 @@ def _training(job: TrainingJob, loader: Loader, device: torch.device) -> Trainin
         # torch declares no types of it.
         nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     network = placed(network, device)
+    average = averaged(config, network)
+    fuse(config, network)
     return Training(
         optimizer=make_optimizer(config, network),
-        average=averaged(config, network),
+        average=average,
         network=ray.train.torch.prepare_model(network),
         loader=loader,
         config=config,

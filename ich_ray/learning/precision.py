@@ -1,8 +1,9 @@
-"""How exactly convolutions are computed: said explicitly, whatever torch's defaults are."""
+"""How convolutions are computed: said explicitly, whatever torch's defaults are."""
 
 from contextlib import AbstractContextManager
 
 import torch
+from torch import nn
 
 from ich_ray.config import ModelConfig
 
@@ -20,3 +21,12 @@ def set_precision(config: ModelConfig) -> None:
 def autocast(config: ModelConfig, device: torch.device) -> AbstractContextManager[None]:
     """Return what a network's forward pass runs in; its gradients follow."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.precision == "bfloat16")
+
+
+def fuse(config: ModelConfig, network: nn.Module) -> None:
+    """Let torch.compile fuse a network's passes, where the settings say so; its tensors stay.
+
+    Of training alone: whole slices, which vary in size, are predicted by another method, eagerly.
+    """
+    if config.compiled:
+        network.compile()

@@ -1,7 +1,13 @@
 """How exactly a network is computed is said, and changes what it says by little."""
 
 import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,3 +74,41 @@ def test_float32_on_a_gpu_has_all_its_digits_unless_tf32_is_asked_for(
     set_precision(dataclasses.replace(CONFIG, use_gpu=True, precision=precision))
     assert torch.backends.cudnn.allow_tf32 is shortened
     assert torch.backends.cuda.matmul.allow_tf32 is shortened
+
+
+COMPILED = """
+import dataclasses, json
+import torch
+from ich_ray.config import ModelConfig
+from ich_ray.learning.epoch import train_steps
+from ich_ray.learning.sampling import Worker
+from tests.local.slice_pools import pool
+from tests.local.trainings import training
+
+torch.set_num_threads(1)
+common = {"network": "drn_d_narrow", "crop": 32, "batch": 2, "steps": 4, "average_decay": 0.9}
+for compiled in (False, True):
+    config = ModelConfig(labelled=("a",), compiled=compiled, num_workers=1, **common)
+    todo = training(config, pool(4, positive=2))
+    steps = train_steps(todo, worker=Worker(), first_step=0, total=lambda value: value)
+    losses = [loss for _, loss in steps]
+    print(json.dumps([losses, list(todo.unwrapped.state_dict()), list(todo.learned.state_dict())]))
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_fused_network_has_the_losses_and_the_tensors_of_the_same_network(
+    tmp_path: Path,
+) -> None:
+    # In a process of its own: the checks of types that tests have cannot be compiled.
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILED],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)},
+    )
+    eager, fused = (json.loads(line) for line in done.stdout.splitlines())
+    assert fused[0] == pytest.approx(eager[0], rel=1e-3)
+    assert fused[1:] == eager[1:]
