@@ -11,7 +11,8 @@ from multiprocessing import get_context
 import torch
 
 from ich_ray.config import ModelConfig
-from ich_ray.learning.losses import loss_sums, patch_labels
+from ich_ray.learning.epoch import mean_loss
+from ich_ray.learning.losses import loss_sums, patch_labels, valid_counts
 from ich_ray.learning.optimization import make_optimizer
 from ich_ray.learning.patchfcn import PatchFCN, placed
 
@@ -33,12 +34,14 @@ def _median_s(config: ModelConfig, channels: int, steps: int) -> float:
     optimizer = make_optimizer(config, network)
     images = torch.rand(config.batch // config.num_workers, channels, config.crop, config.crop)
     masks = (images[:, 0] > 0.95).to(torch.uint8)
+    labels = patch_labels(masks)
+    valid = valid_counts(masks, labels)
     seconds = []
     for _ in range(WARM_UP + steps):
         began = time.perf_counter()
-        sums = loss_sums(network(images), masks, patch_labels(masks))
+        sums = loss_sums(network(images), masks, labels)
         optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(sums.pixel_sum / sums.pixels + sums.patch_sum / sums.patches)
+        torch.autograd.backward(mean_loss(sums, valid, patch_loss_weight=1.0, world=1))
         optimizer.step()
         seconds.append(time.perf_counter() - began)
     return statistics.median(seconds[WARM_UP:])

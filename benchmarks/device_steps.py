@@ -17,9 +17,11 @@ import torch
 from torch import Tensor
 
 from ich_ray.config import ModelConfig
-from ich_ray.learning.losses import loss_sums, patch_labels
+from ich_ray.learning.epoch import mean_loss
+from ich_ray.learning.losses import loss_sums, patch_labels, valid_counts
 from ich_ray.learning.optimization import make_optimizer
-from ich_ray.learning.patchfcn import Logits, PatchFCN, placed
+from ich_ray.learning.patchfcn import PatchFCN, full, placed
+from ich_ray.learning.precision import allow_tf32
 
 ROOFLINE_MS = 3.75
 ROOFLINE_BATCH = 16
@@ -50,15 +52,12 @@ WAYS = {
     "bfloat16_compiled": Way(precision="bfloat16", mode="default"),
     "bfloat16_graphs": Way(precision="bfloat16", mode="reduce-overhead"),
 }
-"""The first two are the rivals: a plain loop, as torch comes. The last replays CUDA graphs."""
+"""The first two are the rivals: a plain loop, as torch comes. The last replays CUDA graphs, which
+training does not."""
 
 RIVALS = ("eager_float32", "eager_tf32")
-
-
-def allow_tf32(*, allowed: bool) -> None:
-    """Let products and convolutions of float32 keep 10 bits, or not: torch's defaults differ."""
-    torch.backends.cuda.matmul.allow_tf32 = allowed
-    torch.backends.cudnn.allow_tf32 = allowed
+OURS = ("bfloat16", "bfloat16_compiled")
+"""As settings of a model have it; a step of training also cuts its crops, and tells its loss."""
 
 
 def step_of(way: Way, config: ModelConfig, device: torch.device) -> Callable[[], object]:
@@ -72,14 +71,14 @@ def step_of(way: Way, config: ModelConfig, device: torch.device) -> Callable[[],
         images = images.contiguous(memory_format=torch.channels_last)
     masks = (torch.rand_like(images[:, 0]) > 0.98).to(torch.uint8)
     labels = patch_labels(masks)
+    valid = valid_counts(masks, labels)
     optimizer = make_optimizer(config, network)
 
     def loss_of(images: Tensor) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=way.precision == "bfloat16"):
             logits = network(images)
-        sums = loss_sums(Logits(logits.pixel.float(), logits.patch.float()), masks, labels)
-        patch = sums.patch_sum / sums.patches
-        return sums.pixel_sum / sums.pixels + config.patch_loss_weight * patch
+        sums = loss_sums(full(logits), masks, labels)
+        return mean_loss(sums, valid, patch_loss_weight=config.patch_loss_weight, world=1)
 
     if way.mode and device.type == "cuda":
         loss_of = torch.compile(loss_of, mode=way.mode, dynamic=False)

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
-from benchmarks.device_steps import allow_tf32
 from benchmarks.packed_corpus import PackedSlices, open_pack, pool_of
 from ich_ray import overlap
 from ich_ray.bootstrap import Interval, interval, resample_weights
@@ -23,6 +22,7 @@ from ich_ray.learning.epoch import Training, train_steps
 from ich_ray.learning.loading import fractions, slice_loader
 from ich_ray.learning.optimization import make_optimizer
 from ich_ray.learning.patchfcn import PatchFCN, placed
+from ich_ray.learning.precision import set_precision
 from ich_ray.learning.sampling import SlicePool, Worker
 from ich_ray.windows import upsample
 
@@ -44,7 +44,6 @@ def compare(pack: Path, config: ModelConfig, seeds: int, device: torch.device) -
     losses: dict[str, list[float]] = {way: [] for way in PRECISIONS}
     points: dict[str, list[float]] = {way: [] for way in PRECISIONS}
     samples: dict[str, list[Float64[np.ndarray, " resample"]]] = {way: [] for way in PRECISIONS}
-    allow_tf32(allowed=False)
     for seed in range(seeds):
         for way in PRECISIONS:
             own = dataclasses.replace(config, precision=way, seed=seed)
@@ -71,6 +70,7 @@ def compare(pack: Path, config: ModelConfig, seeds: int, device: torch.device) -
 
 def train(config: ModelConfig, pool: SlicePool, device: torch.device) -> tuple[PatchFCN, float]:
     """Train in this process; return the network and its loss at the end."""
+    set_precision(config)
     torch.manual_seed(config.seed)
     network = placed(PatchFCN(config.network, in_channels=CHANNELS), device)
     training = Training(

@@ -31,6 +31,7 @@ from ich_ray.learning.epoch import Training, sum_over_group
 from ich_ray.learning.loading import Loader, Minibatch, slice_loader
 from ich_ray.learning.optimization import averaged, make_optimizer
 from ich_ray.learning.patchfcn import PatchFCN, placed
+from ich_ray.learning.precision import set_precision
 from ich_ray.learning.run import Snapshot, run
 from ich_ray.learning.sampling import Worker
 from ich_ray.settings import parse
@@ -120,6 +121,7 @@ def train(  # noqa: PLR0913  (what the two groups differ in)
             barrier=torch.distributed.barrier,
         )
     config = dataclasses.replace(config, checkpoint_every=config.steps)
+    set_precision(config)
     torch.manual_seed(config.seed)
     network = placed(PatchFCN(config.network, in_channels=channels), device)
     real = slice_loader(config, (pool,), channels=channels, worker=worker)

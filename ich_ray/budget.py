@@ -115,7 +115,7 @@ class Allowance:
     already_spent: Hours
     reserved: Reserved
 
-    def over(self, lasted_s: float) -> str:
-        """Return which limit is passed once the reservation has lasted so long, or nothing."""
-        lasted = held(self.reserved, seconds=lasted_s, prices=self.budget)
+    def over(self, held_s: float) -> str:
+        """Return which limit is passed once it was held so long, or nothing."""
+        lasted = held(self.reserved, seconds=held_s, prices=self.budget)
         return over(self.budget, self.spent + lasted, already_spent=self.already_spent)

@@ -113,7 +113,8 @@ class ModelConfig:
 
     min_workers: int = 0
     """Fewest processes that it goes on with when the cluster shrinks, until it has grown again; the
-    minibatch stays the same, divided among fewer. 0: always num_workers."""
+    minibatch, and the shares of it that batch normalisation averages over, stay as num_workers have
+    them, a process passing several one after another. 0: always num_workers."""
 
     use_gpu: bool = False
     gpu_kind: str = ""
@@ -133,7 +134,7 @@ class ModelConfig:
 
     stall_s: float = 600.0
     """A process that makes no step for so long is ended, its stacks in its log, and the group goes
-    on from its last checkpoint; 0: nobody looks."""
+    on from its last checkpoint; longer than a checkpoint takes to the store. 0: nobody looks."""
 
     seed: int = 0
     max_failures: int = 3
@@ -169,6 +170,10 @@ class ModelConfig:
         require(
             self.use_gpu or self.normalisation != "synchronised",
             "normalisation='synchronised' needs use_gpu=true: torch has it for GPUs only",
+        )
+        require(
+            self.init != "random" or self.normalisation != "frozen",
+            "normalisation='frozen' needs init: a model whose statistics it keeps",
         )
         require(len(self.labelled) > 0, "labelled must name at least one corpus")
         require(

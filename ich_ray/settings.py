@@ -85,6 +85,8 @@ def for_record(settings: Settings, pseudonyms: Pseudonyms) -> dict[str, Any]:
         for section, kind in ((corpus, CorpusConfig), (corpus["nifti"], NiftiConfig)):
             places = [name for name, value in get_type_hints(kind).items() if value is str]
             section |= {name: section[name] and pseudonyms.of(section[name]) for name in places}
+    for model in record["models"].values():
+        model["init_trunk"] = model["init_trunk"] and pseudonyms.of(model["init_trunk"])
     return record
 
 

@@ -215,7 +215,9 @@ def guarded(work: Callable[[], int]) -> int:
     def terminate(number: int, _: FrameType | None) -> None:
         # Noted here: Ray Train raises an interrupt of its own in the place of this one.
         told.append(number)
-        raise KeyboardInterrupt
+        if len(told) == 1:
+            # Told again, it is on its way: an interrupt would leave leases behind.
+            raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, terminate) if _in_main_thread() else None
     if before is not None and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -26,7 +26,12 @@ from ich_ray.comparison import (
 from ich_ray.config import EvaluateConfig
 from ich_ray.distributed import records
 from ich_ray.distributed.estimates import Planned
-from ich_ray.distributed.lineage import TrainedModel, refuse_shared_patients, trained_model
+from ich_ray.distributed.lineage import (
+    TrainedModel,
+    known_to,
+    refuse_shared_patients,
+    trained_model,
+)
 from ich_ray.distributed.metering import metered, reserved_by, tasks_at_once
 from ich_ray.distributed.origin import here
 from ich_ray.distributed.predict import (
@@ -141,10 +146,10 @@ def check_evaluation(run: Session) -> None:
 
     Raises:
         ConfigError: A pool, or a task, does not fit the cluster.
-        QualityError: A test patient is among the labelled.
+        QualityError: A test patient is among those that a model has learned from, or was chosen by.
     """
     config = evaluate_config(run)
-    known = {f"models.{m}.labelled": run.settings.models[m].labelled for m in run.settings.models}
+    known = {k: v for m in run.settings.models for k, v in known_to(run.settings, m).items()}
     refuse_shared_patients(run, known, "evaluate.test", config.test)
     run.ensure_ray()
     resamplers = Need(what="evaluate.actors", processes=config.actors, each=RESAMPLER)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ich_ray.config import ModelConfig
+from ich_ray.config import ModelConfig, Settings
 from ich_ray.distributed.cache import PoolSource
 from ich_ray.distributed.session import Selection, Session, fingerprint, select
 from ich_ray.errors import ConfigError, QualityError
@@ -121,11 +121,11 @@ def model_lineage(run: Session, name: str) -> ModelLineage:
         "start": "random" if start is None else start.identity,
         "preprocessing": preprocessing_id(run.settings.input),
     }
-    if tuning:
+    if chosen_by_tuning(config):
         inputs["tuning"] = [selection.identity for selection in tuning]
     trunk = ""
     if config.init_trunk:
-        name_of_bytes = hashlib.sha256(_trunk_bytes(run, name)).hexdigest()[:16]
+        name_of_bytes = hashlib.sha256(published(run, name)).hexdigest()[:16]
         inputs["start"] = f"trunk {name_of_bytes}"
         trunk = run.store.url("published", name_of_bytes)
     url = run.store.url("models", name, fingerprint(settings=_deciding(config), inputs=inputs))
@@ -212,6 +212,25 @@ def patients_of(run: Session, selections: tuple[Selection, ...]) -> set[str]:
     }
 
 
+def known_to(settings: Settings, name: str) -> dict[str, Sequence[str]]:
+    """Return setting -> the selections that a model has learned from, or was chosen by.
+
+    Those of the model that it starts from are among them, and of the teachers of its pseudo-labels.
+    """
+    config = settings.models[name]
+    known: dict[str, Sequence[str]] = {
+        f"models.{name}.labelled": config.labelled,
+        f"models.{name}.validation.tuning": config.validation.tuning,
+    }
+    others = [] if config.init == "random" else [config.init]
+    for pool in config.pseudo_labelled:
+        known[f"pseudo_labels.{pool}.unlabelled"] = settings.pseudo_labels[pool].unlabelled
+        others.append(settings.pseudo_labels[pool].teacher)
+    for other in others:
+        known |= known_to(settings, other)
+    return {where: selections for where, selections in known.items() if selections}
+
+
 def refuse_shared_patients(
     run: Session, known: Mapping[str, Sequence[str]], where: str, names: Sequence[str]
 ) -> None:
@@ -253,13 +272,20 @@ def _start(run: Session, name: str, config: ModelConfig) -> TrainedModel:
 def keep_trunk(run: Session, name: str, model: ModelLineage) -> None:
     """Copy the published weights that a model starts from to where every node reads them."""
     if model.trunk and not run.store.exists(model.trunk):
-        run.store.write_bytes(model.trunk, _trunk_bytes(run, name))
+        run.store.write_bytes(model.trunk, published(run, name))
 
 
-def _trunk_bytes(run: Session, name: str) -> bytes:
+def published(run: Session, name: str) -> bytes:
+    """Return the file of published weights that a model starts from, as this run first read it.
+
+    Raises:
+        ConfigError: There is none.
+    """
     url = run.settings.models[name].init_trunk
     try:
-        return run.store.read_bytes(url)
+        if url not in run.files:
+            run.files[url] = run.store.read_bytes(url)
+        return run.files[url]
     except FileNotFoundError:
         raise ConfigError(
             f"models.{name}.init_trunk={url}: there is no such file; give the path or URL of a "
@@ -276,6 +302,16 @@ def _deciding(config: ModelConfig) -> dict[str, Any]:
         for key, value in own.items()
         if key not in NOT_OF_THE_RESULT and value != plain[key]
     }
-    if not config.validation.tuning:
-        deciding.pop("validation", None)
-    return {"recipe": RECIPE, **deciding}
+    void = {
+        "validation": not chosen_by_tuning(config),
+        "momentum": config.optimizer != "sgd",
+        "labelled_share": not config.pseudo_labelled,
+        "contrast": not config.augment,
+    }
+    kept = {key: value for key, value in deciding.items() if not void.get(key, False)}
+    return {"recipe": RECIPE, **kept}
+
+
+def chosen_by_tuning(config: ModelConfig) -> bool:
+    """Tell whether the tuning selections decide a model's weights, or are only shown."""
+    return config.validation.keep == "best" or config.validation.patience > 0

@@ -1,7 +1,7 @@
 """The teacher predicts every unlabelled slice, the ranker cuts, and pseudo-labels are written."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -279,7 +279,10 @@ def _top_percent(run: Session, config: PseudoLabelConfig) -> float:
 
 def _refuse_known_patients(run: Session, name: str) -> None:
     """No patient on two sides: every labelled, tuning or test patient leaves the pool."""
-    known = {f"models.{m}.labelled": c.labelled for m, c in run.settings.models.items()}
+    known: dict[str, Sequence[str]] = {}
+    for model, config in run.settings.models.items():
+        known[f"models.{model}.labelled"] = config.labelled
+        known[f"models.{model}.validation.tuning"] = config.validation.tuning
     if run.settings.evaluate is not None:
         known["evaluate.test"] = run.settings.evaluate.test
         known["evaluate.tuning"] = run.settings.evaluate.tuning

@@ -70,6 +70,9 @@ class Session:
     work: list[Work] = field(default_factory=list, init=False)
     """What its pools have done."""
 
+    files: dict[str, bytes] = field(default_factory=dict, init=False)
+    """Small inputs by URL, read once: what was hashed is what is used."""
+
     started: bool = field(default=False, init=False)
 
     @property

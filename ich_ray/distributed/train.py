@@ -11,7 +11,9 @@ from ich_ray.distributed import records
 from ich_ray.distributed.estimates import Planned
 from ich_ray.distributed.lineage import (
     ModelLineage,
+    chosen_by_tuning,
     keep_trunk,
+    known_to,
     model_lineage,
     refuse_shared_patients,
 )
@@ -23,7 +25,13 @@ from ich_ray.distributed.training_board import watched
 from ich_ray.distributed.training_curves import PICTURE, Curves
 from ich_ray.distributed.training_group import TrainingJob, fit
 from ich_ray.distributed.training_needs import kind_of_work, planned_work, worker_of, workers_need
-from ich_ray.errors import BudgetError, ConfigError, QualityError
+from ich_ray.errors import (
+    BudgetError,
+    ConfigError,
+    IchRayError,
+    QualityError,
+    SurroundingsError,
+)
 from ich_ray.learning_curves import tuning_of
 from ich_ray.storage.checkpoints import load_record, save_record
 from ich_ray.storage.corpus import index_table
@@ -75,7 +83,7 @@ class TrainPlan:
                 len(source.selection.corpus.files)
                 for source in self.model.sources + self.model.pseudo_sources
             ),
-            "starts_from": self.model.start_url or "random weights",
+            "starts_from": self.model.start_url or self.model.inputs["start"],
             "writes": self.model.url,
         }
 
@@ -133,8 +141,18 @@ def _run_group(run: Session, name: str, model: ModelLineage) -> dict[str, Any]:
     each = worker_of(config)
     curves = Curves(run.store, model.url, title=name, steps=config.steps)
     with (
-        metered(run, kind_of_work(config), each, processes=config.num_workers) as meter,
-        watched(f"train {name}", total=config.steps, show=curves.write) as board,
+        watched(
+            f"train {name}",
+            total=config.steps,
+            processes=config.num_workers,
+            show=curves.write,
+        ) as board,
+        metered(
+            run,
+            kind_of_work(config),
+            each,
+            processes=lambda: float(ray.get(board.processes.remote())),
+        ) as meter,
     ):
         job = TrainingJob(
             config=config,
@@ -150,18 +168,19 @@ def _run_group(run: Session, name: str, model: ModelLineage) -> dict[str, Any]:
                 budget=run.settings.budget,
                 spent=run.spent,
                 already_spent=run.spent_before,
-                reserved=reserved_by(each, processes=config.num_workers),
+                reserved=reserved_by(each, processes=1),
             ),
         )
-        reported = fit(job)
+        try:
+            reported = fit(job)
+        except SurroundingsError:
+            # Of the attempts, the one that knew why is the one to be told.
+            _refuse_stopped(board, name)
+            raise
         record: dict[str, Any] | None = ray.get(board.result.remote())
         curves.best_step = None if record is None else record["best_step"]
         meter.finished(ray.get(board.steps.remote()), more=False)
-        if why := ray.get(board.stopped.remote()):
-            raise QualityError(
-                f"model {name}: {why}; its checkpoint before that is kept: lower models.{name}."
-                f"learning_rate={config.learning_rate:g}, or look at those exams with ich-ray show"
-            )
+        _refuse_stopped(board, name)
         if record is None:
             raise BudgetError(
                 f"model {name}: {reported['over_budget']}; its checkpoint of step "
@@ -170,12 +189,22 @@ def _run_group(run: Session, name: str, model: ModelLineage) -> dict[str, Any]:
         return record
 
 
+def _refuse_stopped(board: Any, name: str) -> None:
+    """Raise what a worker has found that no other attempt can mend."""
+    stopped: tuple[type[IchRayError], str] | None = ray.get(board.stopped.remote())
+    if stopped is not None:
+        kind, why = stopped
+        raise kind(f"model {name}: {why}")
+
+
 def _note(model: ModelLineage, record: Mapping[str, Any]) -> None:
     """Note what a model was made of, for the record of the run; its corpora are noted already."""
     for labels in dict.fromkeys(source.pseudo_labels for source in model.pseudo_sources):
         records.read("pseudo-labels", labels, labels.rsplit("/", 1)[1])
     if model.start_url:
         records.read("model", model.start_url, model.inputs["start"])
+    if model.trunk:
+        records.read("published weights", model.trunk, model.trunk.rsplit("/", 1)[1])
     records.wrote("model", model.url, record["model"])
 
 
@@ -186,11 +215,27 @@ def _check_tuning(run: Session, name: str, model: ModelLineage) -> None:
         return
     where = f"models.{name}.validation.tuning"
     _count(run, where, model.tuning)
-    learned = {f"models.{name}.labelled": config.labelled} | {
-        f"pseudo_labels.{pool}.unlabelled": run.settings.pseudo_labels[pool].unlabelled
-        for pool in config.pseudo_labelled
-    }
+    if chosen_by_tuning(config) and config.validation.metric == "exam_auc":
+        _check_both_classes(run, where, model.tuning)
+    known = known_to(run.settings, name)
+    learned = {k: v for k, v in known.items() if not k.endswith("validation.tuning")}
     refuse_shared_patients(run, learned, where, config.validation.tuning)
+
+
+def _check_both_classes(run: Session, where: str, selections: tuple[Selection, ...]) -> None:
+    """Refuse selections whose exam AUC is undefined."""
+    bleeds: dict[str, bool] = {}
+    for selection in selections:
+        index = index_table(run.store, selection.corpus)
+        rows = zip(*(index[c].to_pylist() for c in ("exam", "patient", "label")), strict=True)
+        for exam, patient, label in rows:
+            if label is not None and selection.holds(patient):
+                bleeds[exam] = bleeds.get(exam, False) or bool(label)
+    if len(set(bleeds.values())) < 2:
+        raise QualityError(
+            f"{where} holds {sum(bleeds.values())} exams that bleed of {len(bleeds)}: both kinds "
+            "are needed to choose by exam_auc; add exams, or set validation.metric='pixel_ap'"
+        )
 
 
 def _count(run: Session, where: str, selections: tuple[Selection, ...]) -> tuple[int, int]:

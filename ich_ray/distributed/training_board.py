@@ -32,20 +32,36 @@ class Told(NamedTuple):
 class Board:
     """The latest step of a run, its curves and its result: where worker and driver see them."""
 
-    def __init__(self) -> None:
+    def __init__(self, processes: int) -> None:
         self.since_s, self.since = time.monotonic(), time.time()
+        self._world, self._held_s, self._counted_s = processes, 0.0, self.since_s
         self.latest: tuple[int, Mapping[str, str]] = (0, {})
         self.done = 0
         self._from = 0
         self.all: list[Told] = []
         self.found: dict[str, Any] | None = None
-        self.why = ""
+        self.why: tuple[type[IchRayError], str] | None = None
 
-    def begin(self, step: int, before: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-        """Remember where an attempt begins, at the step of its checkpoint, and what was before."""
-        self._from = step
-        known = {told.step: told.at_s for told in self.all}
-        self.all = [Told(at, values, known.get(at, self._now())) for at, values in before]
+    def begin(
+        self, step: int, before: Sequence[tuple[int, Mapping[str, float]]], *, world: int
+    ) -> None:
+        """Remember where an attempt begins, and with how many processes.
+
+        Args:
+            step: Of its checkpoint.
+            before: What its checkpoint knows of the curves.
+            world: Processes.
+        """
+        self.held()
+        self._from, self._world = step, world
+        # This driver knows more of the steps that it has seen.
+        kept = [told for told in self.all if told.step <= step]
+        known = {(told.step, name) for told in kept for name in told.values}
+        for at, values in before:
+            new = {name: value for name, value in values.items() if (at, name) not in known}
+            if new:
+                kept.append(Told(at, new, self._now()))
+        self.all = sorted(kept, key=lambda told: told.step)
 
     def put(self, step: int, beside: Mapping[str, str]) -> None:
         """Remember where the run is, and what is shown beside it."""
@@ -57,12 +73,22 @@ class Board:
         """Remember values of a step, for the curves."""
         self.all.append(Told(step, values, self._now()))
 
-    def lasted(self) -> float:
-        """Return the seconds since the run's driver began it; no clock that is set changes them."""
-        return time.monotonic() - self.since_s
+    def held(self) -> float:
+        """Return the seconds that processes were reserved, of all of them together.
+
+        No clock that is set changes them.
+        """
+        now = time.monotonic()
+        self._held_s += self._world * (now - self._counted_s)
+        self._counted_s = now
+        return self._held_s
+
+    def processes(self) -> float:
+        """Return how many processes were reserved, on average over time."""
+        return self.held() / max(time.monotonic() - self.since_s, 1e-9)
 
     def _now(self) -> float:
-        return self.since + self.lasted()
+        return self.since + time.monotonic() - self.since_s
 
     def told(self) -> list[Told]:
         """Return all values, in the order in which they were told."""
@@ -84,29 +110,32 @@ class Board:
         """Return what came of the run, None before it has finished."""
         return self.found
 
-    def stop(self, why: str) -> None:
-        """Remember why nothing can come of the run, however often it is tried."""
-        self.why = why
+    def stop(self, kind: type[IchRayError], why: str) -> None:
+        """Remember why nothing can come of the run, however often it is tried; the first counts."""
+        self.why = self.why or (kind, why)
 
-    def stopped(self) -> str:
-        """Return why nothing can come of the run; empty: nothing is against it."""
+    def stopped(self) -> tuple[type[IchRayError], str] | None:
+        """Return why nothing can come of the run; None: nothing is against it."""
         return self.why
 
 
 @contextlib.contextmanager
-def watched(what: str, *, total: int, show: Callable[[Sequence[Told]], None]) -> Iterator[Any]:
+def watched(
+    what: str, *, total: int, processes: int, show: Callable[[Sequence[Told]], None]
+) -> Iterator[Any]:
     """Show a bar that follows a Board; yields the Board's actor handle for a worker.
 
     Args:
         what: Of the bar.
         total: Steps.
+        processes: Reserved at first.
         show: Is given all that was told now and then, and at the end. That it fails because the
             surroundings do is logged, and ends nothing.
     """
     # Ray adds `remote` to methods where no type checker sees it.
     # Beside the driver: what ends one ends the other.
     here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    board: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
+    board: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote(processes)
     stop = threading.Event()
 
     def follow() -> None:

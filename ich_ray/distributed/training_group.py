@@ -24,6 +24,7 @@ from ich_ray.distributed.lineage import ModelLineage
 from ich_ray.distributed.origin import Origin
 from ich_ray.distributed.training_needs import worker_of
 from ich_ray.errors import IchRayError, SurroundingsError
+from ich_ray.settings import resolved
 from ich_ray.storage.objects import Store
 
 _log = logging.getLogger(__name__)
@@ -48,6 +49,22 @@ class TrainingJob:
     revision: str
     allowance: Allowance
     origin: Origin
+
+    @property
+    def shown_settings(self) -> dict[str, Any]:
+        """Settings as others may read them: weights that were published are named by their hash."""
+        settings: dict[str, Any] = resolved(self.config)
+        return settings | {"init_trunk": self.model.trunk.rsplit("/", 1)[-1]}
+
+    @property
+    def origin_of_model(self) -> dict[str, Any]:
+        """What a checkpoint names as its origin."""
+        return {
+            "name": self.name,
+            "inputs": dict(self.model.inputs),
+            "settings": self.shown_settings,
+            "code_revision": self.revision,
+        }
 
 
 class _Failures(UserCallback):

@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import ray
 import ray.train
 import torch
+import torch.distributed
 
 from ich_ray.distributed import metrics
 from ich_ray.distributed.checkpointing import Outgoing
@@ -16,14 +16,13 @@ from ich_ray.learning.epoch import Training, sum_over_group
 from ich_ray.learning.run import Snapshot
 from ich_ray.learning.sampling import Worker
 from ich_ray.learning_curves import LEARNING_RATE, LOSS, TUNING
-from ich_ray.settings import resolved
 from ich_ray.stopwatch import Pace
 
 _log = logging.getLogger(__name__)
 
-LOOK_EVERY = 100
-"""Steps between two looks for a node that is about to be taken away, which all processes make
-together; a cloud tells two minutes before it takes one."""
+LOOK_S = 20.0
+"""Between two looks for a node that is about to be taken away, which all processes make together;
+a cloud tells two minutes before it takes one."""
 
 
 @dataclass(slots=True)
@@ -37,19 +36,22 @@ class TrainingListener:
     pace: Pace = field(default_factory=Pace)
     """Since the last point of the curve."""
 
-    outgoing: Outgoing | None = field(init=False, default=None)
-    hurried_at: int = field(init=False, default=-1)
+    outgoing: Outgoing | None = None
+    """Of the first process."""
 
-    def __post_init__(self) -> None:
-        """Make room for checkpoints."""
-        if self.worker.rank == 0:
-            self.outgoing = Outgoing(self.job.model.url.rsplit("/", 1)[1])
+    hurried_at: int = field(init=False, default=-1)
+    look_at: int = field(init=False, default=0)
+    """Step of the next look; the first step of all says when."""
+
+    step_s: float = field(init=False, default=0.0)
+    """Of the last step."""
 
     def stepped(self, *, items: int, seconds: float, waited: float) -> None:
         """Count the slices, and the time."""
         self.alive()
         metrics.slices(items)
         metrics.spent(seconds, waited)
+        self.step_s = seconds
         self.pace.add(self.job.config.batch, seconds=seconds, waited=waited)
 
     def reached(self, step: int, loss: float) -> None:
@@ -75,9 +77,13 @@ class TrainingListener:
 
     def hurried(self, step: int) -> bool:
         """Return whether a node of the group is about to be taken away; once for each group."""
-        if step % LOOK_EVERY or self.hurried_at >= 0:
+        if step < self.look_at or self.hurried_at >= 0:
             return False
         going = ray.train.get_preemption_info()
+        # The first process's pace is all processes' calendar.
+        pace = torch.tensor(self.step_s, dtype=torch.float64, device=self.training.device)
+        torch.distributed.broadcast(pace, 0)
+        self.look_at = step + max(1, int(LOOK_S / max(float(pace), 1e-3)))
         if going is None:
             return False
         self.hurried_at = step
@@ -90,8 +96,8 @@ class TrainingListener:
         over = ""
         if self.worker.rank == 0:
             # One clock decides for all: they must stop at the same step. It is the driver's.
-            lasted_s: float = ray.get(self.job.board.lasted.remote())
-            over = self.job.allowance.over(lasted_s)
+            held_s: float = ray.get(self.job.board.held.remote())
+            over = self.job.allowance.over(held_s)
         flag = torch.tensor(float(bool(over)), device=self.training.device)
         stop = bool(sum_over_group(flag) > 0)
         if over:
@@ -99,7 +105,9 @@ class TrainingListener:
         reached = {"step": snapshot.step, "over_budget": over}
         if self.outgoing is not None:
             urgent = stop or self.hurried_at == snapshot.step
-            self.outgoing.report(snapshot, reached, of=_origin(self.job), wait=urgent)
+            self.outgoing.report(
+                snapshot, reached, of=self.job.origin_of_model, wait=urgent, alive=self.alive
+            )
         else:
             ray.train.report(reached)
         self.alive()
@@ -117,12 +125,3 @@ def values_before(snapshot: Snapshot | None) -> list[tuple[int, dict[str, float]
         for step, values in snapshot.validations
     ]
     return sorted([*points, *measured], key=lambda told: told[0])
-
-
-def _origin(job: TrainingJob) -> dict[str, Any]:
-    return {
-        "name": job.name,
-        "inputs": job.model.inputs,
-        "settings": resolved(job.config),
-        "code_revision": job.revision,
-    }

@@ -38,4 +38,5 @@ def planned_work(run: Session, config: ModelConfig) -> Planned:
 def kind_of_work(config: ModelConfig) -> str:
     """Name what decides how long a step takes."""
     device = f"gpu {config.gpu_kind}" if config.use_gpu else "cpu"
-    return f"train {config.network} {config.crop} x {config.batch} {device}"
+    how = f"{config.precision}{' compiled' if config.compiled else ''}"
+    return f"train {config.network} {config.crop} x {config.batch} {how} {device}"

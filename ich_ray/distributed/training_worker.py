@@ -14,12 +14,13 @@ import torch.distributed
 from torch import nn
 
 from ich_ray.distributed.cache import open_pool
-from ich_ray.distributed.checkpointing import last_snapshot
+from ich_ray.distributed.checkpointing import Outgoing, last_snapshot
 from ich_ray.distributed.stall import stall_watch
 from ich_ray.distributed.training_group import TrainingJob
 from ich_ray.distributed.training_listener import TrainingListener, values_before
 from ich_ray.distributed.validation import Validation
 from ich_ray.distributed.work import piece_of
+from ich_ray.errors import ConfigError, QualityError
 from ich_ray.learning.drn_layout import trunk_from_published
 from ich_ray.learning.epoch import NotANumberError, Training, sum_over_group
 from ich_ray.learning.loading import Loader, slice_loader
@@ -31,7 +32,6 @@ from ich_ray.learning.run import Learned, run
 from ich_ray.learning.sampling import Worker
 from ich_ray.learning.state import to_arrays, to_tensors
 from ich_ray.learning.weight_file import read_state
-from ich_ray.settings import resolved
 from ich_ray.storage.checkpoints import load_record, load_weights, save_weights
 
 _log = logging.getLogger(__name__)
@@ -47,9 +47,15 @@ def train(job: TrainingJob) -> None:
         except NotANumberError as error:
             # All processes see it at the same step. Raised, it would be tried again, in vain.
             _stop(job, error)
+        except (ConfigError, QualityError) as error:
+            # Of one process alone the others wait for it: raised, and not tried another time.
+            ray.get(job.board.stop.remote(type(error), str(error)))
+            raise
 
 
 def _train(job: TrainingJob) -> None:
+    if ray.get(job.board.stopped.remote()) is not None:
+        return
     context = ray.train.get_context()
     worker = Worker(rank=context.get_world_rank(), world=context.get_world_size())
     torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
@@ -57,21 +63,24 @@ def _train(job: TrainingJob) -> None:
     device = ray.train.torch.get_device()
     with stall_watch(job.config.stall_s) as alive, _loader(job, worker, device) as loader:
         training = _training(job, loader, device)
-        since = last_snapshot()
+        since = last_snapshot(job.origin_of_model)
         first = 0 if since is None else since.step
         facts = {"rank": worker.rank, "world": worker.world, "step": first}
         _log.info("training begins", extra=facts)
         if worker.rank == 0:
-            job.board.begin.remote(first, values_before(since))
+            job.board.begin.remote(first, values_before(since), world=worker.world)
         alive()
+        outgoing = Outgoing(job.cache) if worker.rank == 0 else None
         learned = run(
             training,
             worker=worker,
             total=sum_over_group,
-            listener=TrainingListener(job, worker, training, alive),
+            listener=TrainingListener(job, worker, training, alive, outgoing=outgoing),
             since=since,
             measure=_measure(job, worker, device, alive),
         )
+        if outgoing is not None:
+            outgoing.close()
     if worker.rank == 0 and learned is not None:
         ray.get(job.board.finish.remote(_finished(job, learned)))
     torch.distributed.barrier()
@@ -153,7 +162,11 @@ def _stop(job: TrainingJob, error: NotANumberError) -> None:
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     of = f", of {', '.join(names[:NAMED])}{more}" if names else ""
     if ray.train.get_context().get_world_rank() == 0:
-        ray.get(job.board.stop.remote(f"{error}{of}"))
+        why = (
+            f"{error}{of}; its checkpoint before that is kept: lower models.{job.name}."
+            f"learning_rate={job.config.learning_rate:g}, or look at those exams with ich-ray show"
+        )
+        ray.get(job.board.stop.remote(QualityError, why))
 
 
 def _finished(job: TrainingJob, learned: Learned) -> dict[str, Any]:
@@ -174,7 +187,7 @@ def _finished(job: TrainingJob, learned: Learned) -> dict[str, Any]:
         "best_step": learned.best_step,
         "preprocessing": job.model.inputs["preprocessing"],
         "inputs": job.model.inputs,
-        "settings": resolved(job.config),
+        "settings": job.shown_settings,
         "code_revision": job.revision,
         "stage": "train",
     }

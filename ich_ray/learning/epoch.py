@@ -1,7 +1,9 @@
 """Steps of training in one process; how processes are joined is the caller's business."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,10 +15,10 @@ from torch.optim.swa_utils import AveragedModel
 from ich_ray.config import ModelConfig
 from ich_ray.exam import IGNORED
 from ich_ray.learning.augment import crops
-from ich_ray.learning.loading import Loader, fractions
-from ich_ray.learning.losses import LossSums, loss_sums, patch_labels
+from ich_ray.learning.loading import Loader, Minibatch, fractions
+from ich_ray.learning.losses import LossSums, loss_sums, patch_labels, valid_counts
 from ich_ray.learning.optimization import learning_rate
-from ich_ray.learning.patchfcn import freeze_statistics, full
+from ich_ray.learning.patchfcn import freeze_statistics, full, keeping_statistics
 from ich_ray.learning.precision import autocast
 from ich_ray.learning.sampling import Worker
 from ich_ray.stopwatch import Stopwatch
@@ -81,18 +83,51 @@ def targets(masks: Tensor, whole_only: Tensor, *, side: int, crop: int) -> Tenso
     return labels
 
 
-def mean_loss(
-    sums: LossSums, *, patch_loss_weight: float, world: int, total: SumOverWorkers
-) -> Tensor:
-    """Return this worker's share of the loss, normalised by what is valid over all workers.
+def mean_loss(sums: LossSums, valid: Tensor, *, patch_loss_weight: float, world: int) -> Tensor:
+    """Return a share's part of the loss, normalised by what is valid over all of the minibatch.
 
     DDP averages gradients over workers; times `world`, their average is the gradient of the
     mean over all valid pixels, however they fell to the workers.
+
+    Args:
+        sums: Of the share.
+        valid: Pixels and patches that are not ignored, of all shares of all workers.
+        patch_loss_weight: Of the patch cross-entropy.
+        world: Number of workers.
     """
-    counts = total(torch.stack([sums.pixels, sums.patches]).detach()).clamp(min=1)
-    pixel = sums.pixel_sum / counts[0]
-    patch = sums.patch_sum / counts[1]
+    pixel = sums.pixel_sum / valid[0].clamp(min=1)
+    patch = sums.patch_sum / valid[1].clamp(min=1)
     return (pixel + patch_loss_weight * patch) * world
+
+
+class Share(NamedTuple):
+    """Items that pass through the network together, and what batch normalisation averages over."""
+
+    crops: Tensor
+    masks: Tensor
+    labels: Tensor
+
+
+def shares_of(training: Training, batch: Minibatch, worker: Worker) -> list[Share]:
+    """Cut this worker's items, and divide them as `num_workers` workers would have them.
+
+    So a group that has shrunk passes as many items at a time, with the same statistics of batch
+    normalisation, as a whole one. Where all items are normalised together they pass together.
+    """
+    config, device = training.config, training.device
+    cut, masks = crops(
+        fractions(batch.images.to(device, non_blocking=True)),
+        batch.masks.to(device, non_blocking=True),
+        batch.items,
+        crop=config.crop,
+        corners=batch.corners,
+    )
+    labels = targets(masks, batch.whole_only.to(device), side=batch.side, crop=config.crop)
+    sizes = [len(share) for share in worker.shares(config.batch, num_workers=config.num_workers)]
+    if config.normalisation == "synchronised":
+        sizes = [sum(sizes)]
+    parts = [torch.split(tensor, sizes) for tensor in (cut, masks, labels)]
+    return [Share(*part) for part in zip(*parts, strict=True)]
 
 
 def train_steps(
@@ -109,35 +144,19 @@ def train_steps(
     Raises:
         NotANumberError: The loss is no number, in all processes at the same step, which none takes.
     """
-    config, device = training.config, training.device
+    config = training.config
     training.network.train()
     if config.normalisation == "frozen":
         freeze_statistics(training.network)
     for step in range(first_step, config.steps):
         with training.watch.waiting():
             batch = training.loader(step)
-        cut, masks = crops(
-            fractions(batch.images.to(device, non_blocking=True)),
-            batch.masks.to(device, non_blocking=True),
-            batch.items,
-            crop=config.crop,
-            corners=batch.corners,
-        )
-        whole_only = batch.whole_only.to(device)
-        labels = targets(masks, whole_only, side=batch.side, crop=config.crop)
+        shares = shares_of(training, batch, worker)
         for group in training.optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
-        with autocast(config, device):
-            logits = training.network(cut)
-        loss = mean_loss(
-            loss_sums(full(logits), masks, labels),
-            patch_loss_weight=config.patch_loss_weight,
-            world=worker.world,
-            total=total,
-        )
         training.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        shown = float(total(loss.detach()) / worker.world)
+        loss = _backward(training, shares, world=worker.world, total=total)
+        shown = float(total(loss) / worker.world)
         if not np.isfinite(shown):
             mine = () if bool(loss.isfinite()) else batch.names
             raise NotANumberError(f"the loss of step {step} is {shown}", items=mine)
@@ -145,6 +164,44 @@ def train_steps(
         if training.average is not None:
             training.average.update_parameters(training.network)
         yield step + 1, shown
+
+
+def _backward(
+    training: Training, shares: Sequence[Share], *, world: int, total: SumOverWorkers
+) -> Tensor:
+    """Add up the gradients of this worker's shares; return their part of the loss, times `world`.
+
+    Workers exchange gradients at the last one. The running statistics that are kept are those of
+    the first one, as in a group that has not shrunk.
+    """
+    valid = total(torch.stack([valid_counts(s.masks, s.labels) for s in shares]).sum(0))
+    network, config = training.network, training.config
+    loss = torch.zeros((), device=training.device)
+    for number, share in enumerate(shares):
+        last = number == len(shares) - 1
+        with (
+            nullcontext() if last else _alone(network),
+            keeping_statistics(network) if number else nullcontext(),
+        ):
+            with autocast(config, training.device):
+                logits = network(share.crops)
+            part = mean_loss(
+                loss_sums(full(logits), share.masks, share.labels),
+                valid,
+                patch_loss_weight=config.patch_loss_weight,
+                world=world,
+            )
+            torch.autograd.backward(part)
+        loss = loss + part.detach()
+    return loss
+
+
+def _alone(network: nn.Module) -> AbstractContextManager[None]:
+    """Keep gradients to this worker for the while."""
+    if isinstance(network, DistributedDataParallel):
+        alone: AbstractContextManager[None] = network.no_sync()
+        return alone
+    return nullcontext()
 
 
 def check_weights(network: nn.Module, *, step: int, total: SumOverWorkers) -> None:

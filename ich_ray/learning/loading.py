@@ -81,7 +81,8 @@ def slice_loader(
     config: ModelConfig, pools: tuple[SlicePool, ...], *, channels: int, worker: Worker
 ) -> SliceLoader:
     """Return the loader of one process of a run."""
-    places = worker.items(config.batch)
+    shares = worker.shares(config.batch, num_workers=config.num_workers)
+    places = [place for share in shares for place in share]
     return SliceLoader(pools=pools, rule=sampling_rule(config), channels=channels, places=places)
 
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -13,12 +13,10 @@ from ich_ray.learning.patchfcn import Logits
 
 
 class LossSums(NamedTuple):
-    """Sums and counts, so that a mean over all workers can be formed."""
+    """Sums, so that a mean over all workers can be formed."""
 
     pixel_sum: Float[Tensor, ""]
-    pixels: Float[Tensor, ""]
     patch_sum: Float[Tensor, ""]
-    patches: Float[Tensor, ""]
 
 
 def patch_labels(masks: UInt8[Tensor, "item rows columns"]) -> UInt8[Tensor, " item"]:
@@ -28,6 +26,15 @@ def patch_labels(masks: UInt8[Tensor, "item rows columns"]) -> UInt8[Tensor, " i
     labels = any_positive.to(torch.uint8)
     labels[all_ignored] = IGNORED
     return labels
+
+
+def valid_counts(
+    masks: UInt8[Tensor, "item rows columns"], patches: UInt8[Tensor, " item"]
+) -> Float64[Tensor, "2"]:
+    """Return how many pixels and how many patches are not ignored."""
+    counts = torch.stack([(masks != IGNORED).sum(), (patches != IGNORED).sum()])
+    # Of a large minibatch float32 could not tell them.
+    return counts.to(torch.float64)
 
 
 def loss_sums(
@@ -52,4 +59,4 @@ def loss_sums(
     patch = F.binary_cross_entropy_with_logits(
         logits.patch, (patches == 1).to(full.dtype), known, reduction="sum"
     )
-    return LossSums(pixel, valid.sum(), patch, known.sum())
+    return LossSums(pixel, patch)

@@ -5,6 +5,8 @@ convolution, batch normalisation, average and maximum over the patch, and the pi
 maximum beside them.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -109,6 +111,19 @@ def freeze_statistics(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
+
+
+@contextmanager
+def keeping_statistics(network: nn.Module) -> Iterator[None]:
+    """Normalise by the items at hand, and leave the running mean and variance as they are."""
+    before = [(m, m.momentum) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    for module, _ in before:
+        module.momentum = 0.0
+    try:
+        yield
+    finally:
+        for module, momentum in before:
+            module.momentum = momentum
 
 
 def count_parameters(module: nn.Module) -> int:

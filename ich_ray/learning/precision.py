@@ -8,14 +8,20 @@ from torch import nn
 from ich_ray.config import ModelConfig
 
 
-def set_precision(config: ModelConfig) -> None:
-    """Let this process's GPU take the 10 bits of TF32 for float32 only where the settings say so.
+def allow_tf32(*, allowed: bool) -> bool:
+    """Let this process's GPU take the 10 bits of TF32 for float32, or not; return what was before.
 
     torch takes them for convolutions by default, and not for matrix products.
     """
-    tf32 = config.precision == "tf32"
-    torch.backends.cuda.matmul.allow_tf32 = tf32
-    torch.backends.cudnn.allow_tf32 = tf32
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
+    return before
+
+
+def set_precision(config: ModelConfig) -> None:
+    """Let float32 on a GPU have as many bits as the settings say."""
+    allow_tf32(allowed=config.precision == "tf32")
 
 
 def autocast(config: ModelConfig, device: torch.device) -> AbstractContextManager[None]:

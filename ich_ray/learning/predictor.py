@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float16, Float32, UInt16
 
 from ich_ray.learning.patchfcn import PatchFCN, placed
+from ich_ray.learning.precision import allow_tf32
 from ich_ray.windows import LEVELS
 
 
@@ -44,10 +45,11 @@ def predictor_of(
     crop: int,
     device: str = "cpu",
 ) -> Predictor:
-    """Make a predictor of the weights of a trained network."""
+    """Make a predictor of the weights of a trained network; it predicts in float32 in full."""
     untrained = PatchFCN(network, in_channels=in_channels)
     untrained.load_state_dict(weights, strict=True)
     place = torch.device(device)
+    allow_tf32(allowed=False)
     return Predictor(placed(untrained, place).eval(), crop=crop, device=place)
 
 
@@ -56,9 +58,11 @@ def predicting(network: PatchFCN, *, crop: int, device: torch.device) -> Iterato
     """Predict with a network in training, which goes on afterwards as it was."""
     training = [module for module in network.modules() if module.training]
     network.eval()
+    before = allow_tf32(allowed=False)
     try:
         yield Predictor(network, crop=crop, device=device)
     finally:
+        allow_tf32(allowed=before)
         for module in training:
             # Not of its children too: some of them may be frozen.
             module.training = True

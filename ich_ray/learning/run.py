@@ -187,12 +187,13 @@ def run(  # noqa: PLR0913  (what joins processes, who is told, and where it begi
         restore(training, since)
     history = _History.since(config, since)
     every = -(-config.steps // CURVE_POINTS)
+    items = sum(map(len, worker.shares(config.batch, num_workers=config.num_workers)))
     training.watch.lap()
     for step, loss in train_steps(training, worker=worker, first_step=history.step, total=total):
         history.step = step
         history.losses.append(loss)
         seconds, waited = training.watch.lap()
-        listener.stepped(items=len(worker.items(config.batch)), seconds=seconds, waited=waited)
+        listener.stepped(items=items, seconds=seconds, waited=waited)
         last = step == config.steps
         if step % every == 0 or last:
             _point(history, listener)
@@ -201,7 +202,9 @@ def run(  # noqa: PLR0913  (what joins processes, who is told, and where it begi
             _validate(training, history, measure, listener)
             if history.hopeless:
                 break
-        if not last and (step % config.checkpoint_every == 0 or listener.hurried(step)):
+        # Asked at each step: the processes agree upon when to look.
+        hurry = listener.hurried(step)
+        if not last and (step % config.checkpoint_every == 0 or hurry):
             check_weights(training.unwrapped, step=step, total=total)
             if listener.keep(history.snapshot(training), loss=loss):
                 return None

@@ -27,6 +27,17 @@ class Worker:
         """Return the places of the minibatch that are this worker's; shares differ by at most 1."""
         return range(self.rank * batch // self.world, (self.rank + 1) * batch // self.world)
 
+    def shares(self, batch: int, *, num_workers: int) -> list[range]:
+        """Return the places that are this worker's as a group of `num_workers` divides them.
+
+        >>> Worker(rank=1, world=2).shares(8, num_workers=3)
+        [range(2, 5), range(5, 8)]
+        """
+        if self.world >= num_workers:
+            return [self.items(batch)]
+        whole = [Worker(rank=rank, world=num_workers) for rank in self.items(num_workers)]
+        return [worker.items(batch) for worker in whole]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SlicePool:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ich_ray.exam import IGNORED
 from ich_ray.learning.epoch import mean_loss, targets
-from ich_ray.learning.losses import LossSums, loss_sums, patch_labels
+from ich_ray.learning.losses import LossSums, loss_sums, patch_labels, valid_counts
 from ich_ray.learning.patchfcn import Logits
 
 
@@ -37,7 +37,7 @@ def test_the_losses_are_binary_cross_entropies_summed() -> None:
     pixel = 16 * cross_entropy(0.7, 1) + 48 * cross_entropy(0.7, 0)
     assert sums.pixel_sum.item() == pytest.approx(pixel, rel=1e-6)
     assert sums.patch_sum.item() == pytest.approx(cross_entropy(-1.3, 1), rel=1e-6)
-    assert (sums.pixels.item(), sums.patches.item()) == (64, 1)
+    assert valid_counts(mask, torch.tensor([1], dtype=torch.uint8)).tolist() == [64, 1]
 
 
 def test_every_type_of_bleed_is_positive() -> None:
@@ -63,7 +63,9 @@ def test_a_batch_without_any_label_has_loss_zero_and_no_gradient() -> None:
     pixel, patch = torch.randn(2, 1, 1, requires_grad=True), torch.randn(2, requires_grad=True)
     mask = torch.full((2, 8, 8), IGNORED, dtype=torch.uint8)
     sums = loss_sums(Logits(pixel, patch), mask, patch_labels(mask))
-    loss = mean_loss(sums, patch_loss_weight=1.0, world=1, total=lambda value: value)
+    valid = valid_counts(mask, patch_labels(mask))
+    assert valid.tolist() == [0, 0]
+    loss = mean_loss(sums, valid, patch_loss_weight=1.0, world=1)
     torch.autograd.backward(loss)
     assert loss.item() == 0
     assert pixel.grad is not None
@@ -104,10 +106,10 @@ def test_two_workers_with_unequal_labels_follow_the_gradient_of_one() -> None:
     def gradient(loss: Tensor) -> Tensor:
         return torch.autograd.grad(loss, weight)[0]
 
-    single = mean_loss(sums_of(slice(0, 4)), patch_loss_weight=0.7, world=1, total=lambda v: v)
+    valid = valid_counts(mask, patch_labels(mask))
+    single = mean_loss(sums_of(slice(0, 4)), valid, patch_loss_weight=0.7, world=1)
     parts = [sums_of(slice(0, 2)), sums_of(slice(2, 4))]
-    counts = torch.stack([torch.stack([p.pixels, p.patches]) for p in parts]).sum(0)
-    shares = [mean_loss(p, patch_loss_weight=0.7, world=2, total=lambda v: counts) for p in parts]
+    shares = [mean_loss(p, valid, patch_loss_weight=0.7, world=2) for p in parts]
     # DDP averages the workers' gradients.
     averaged = (gradient(shares[0]) + gradient(shares[1])) / 2
     torch.testing.assert_close(averaged, gradient(single))

@@ -41,12 +41,14 @@ def board(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> Any:
     # Within the function: a worker cannot import the module of a test.
     class RecordingBoard(Board):
         def __init__(self) -> None:
-            super().__init__()
+            super().__init__(2)
             self.kept: list[int] = []
             self.attempts = 0
 
-        def begin(self, step: int, before: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-            super().begin(step, before)
+        def begin(
+            self, step: int, before: Sequence[tuple[int, Mapping[str, float]]], *, world: int
+        ) -> None:
+            super().begin(step, before, world=world)
             self.attempts += 1
 
         def begun(self) -> int:
@@ -62,7 +64,7 @@ def board(ray_cluster: None, monkeypatch: pytest.MonkeyPatch) -> Any:
     actor = ray.remote(num_cpus=0)(RecordingBoard).remote()
 
     @contextlib.contextmanager
-    def watched(what: str, *, total: int, show: Any) -> Iterator[Any]:
+    def watched(what: str, *, total: int, processes: int, show: Any) -> Iterator[Any]:
         yield actor
 
     monkeypatch.setattr(stage, "watched", watched)
