@@ -136,6 +136,8 @@ def watched(
     # Beside the driver: what ends one ends the other.
     here: Any = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     board: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote(processes)
+    # What follows is counted: not while the board itself comes up.
+    ray.get(board.get.remote())
     stop = threading.Event()
 
     def follow() -> None:
