@@ -281,7 +281,8 @@ def test_what_a_worker_names_arrives_without_the_wrapping_of_ray(tmp_path: Path)
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_training_on_slices_of_two_sizes_is_refused_before_it_starts(tmp_path: Path) -> None:
-    with opened(tmp_path, "input.size=0", 'models.teacher.labelled=["b"]') as run:
+    settings = ("labelled=['b']", "validation.tuning=[]")
+    with opened(tmp_path, "input.size=0", *(f"models.teacher.{one}" for one in settings)) as run:
         ingest_an_exam_of_two_sizes(run, tmp_path / "dicom" / "b")
         with pytest.raises(ConfigError, match=r"grids of \[8, 16\] pixels; set input\.size"):
             plan_train(run, "teacher")
