@@ -28,7 +28,7 @@ from ich_ray.learning.state import to_arrays, to_tensors
 from ich_ray.splits import split_of
 from ich_ray.storage.checkpoints import encode_tensors, load_weights
 from ich_ray.storage.corpus import index_table
-from tests.cluster.tiny_experiment import opened
+from tests.cluster.tiny_experiment import copy_untrained, opened
 
 
 def record_of(root: Path, *overrides: str) -> dict[str, Any]:
@@ -131,9 +131,7 @@ def test_settings_that_decide_no_weights_lead_to_the_same_model(finished: Path) 
 def test_minibatches_made_ahead_and_checkpoints_on_their_way_change_no_weight(
     finished: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(finished / "store", tmp_path / "store")
-    shutil.rmtree(tmp_path / "store" / "models")
-    shutil.rmtree(tmp_path / "store" / "checkpoints")
+    copy_untrained(finished, tmp_path)
     settings = ("read_ahead=2", "checkpoint_every=4", "checkpoints_kept=1")
     with opened(tmp_path, *(f"models.teacher.{one}" for one in settings)) as run:
         assert train(run, "teacher").model == record_of(finished)["model"]

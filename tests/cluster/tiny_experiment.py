@@ -1,5 +1,6 @@
 """The demo's experiment, small enough for a test: its settings, its stages and their output."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,6 +111,17 @@ def run_all(root: Path) -> list[Any]:
     with opened(root) as run:
         written = [write_phantoms(run, name) for name in run.settings.phantoms]
         return written + [carry_out(run, step) for step in steps_of(run.settings)]
+
+
+def copy_untrained(finished: Path, root: Path) -> None:
+    """Give a folder the store of a finished experiment as it was before any model was trained."""
+    shutil.copytree(
+        finished / "store",
+        root / "store",
+        ignore=lambda folder, _: (
+            {"models", "checkpoints"} if Path(folder) == finished / "store" else set()
+        ),
+    )
 
 
 def rows_of(run: Session, table: Table | None) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ from ich_ray.storage.leases import claims
 from ich_ray.storage.objects import Store
 from tests.cluster.faults.processes import PATIENCE_S, killed_once
 from tests.cluster.ray_telemetry import total, wait_until
-from tests.cluster.tiny_experiment import opened, settings_text
+from tests.cluster.tiny_experiment import copy_untrained, opened, settings_text
 
 CHECKPOINTS = "store/checkpoints/teacher"
 COMMAND = str(Path(sys.executable).parent / "ich-ray")
@@ -81,9 +81,7 @@ def test_a_killed_training_worker_costs_the_steps_since_its_checkpoint_and_nothi
         return max(ray.get(board.seen.remote()), default=0) > kept
 
     root = tmp_path / "disturbed"
-    shutil.copytree(finished / "store", root / "store")
-    shutil.rmtree(root / "store" / "models")
-    shutil.rmtree(root / "store" / "checkpoints")
+    copy_untrained(finished, root)
     with opened(finished) as run:
         undisturbed = trained_model(run, "teacher").record
     # How often it is saved does not decide what a model learns.
@@ -115,9 +113,7 @@ def test_a_training_worker_killed_while_its_group_comes_up_leaves_room_for_the_n
 ) -> None:
     """The group reserves every CPU: a second one cannot start beside what is left of it."""
     root = tmp_path / "disturbed"
-    shutil.copytree(finished / "store", root / "store")
-    shutil.rmtree(root / "store" / "models")
-    shutil.rmtree(root / "store" / "checkpoints")
+    copy_untrained(finished, root)
 
     def loads_torch(process: psutil.Process) -> bool:
         with contextlib.suppress(psutil.Error):
@@ -215,9 +211,7 @@ def test_a_group_whose_worker_stands_still_goes_on_from_its_checkpoint(
     finished: Path, tmp_path: Path, board: Any
 ) -> None:
     root = tmp_path / "disturbed"
-    shutil.copytree(finished / "store", root / "store")
-    shutil.rmtree(root / "store" / "models")
-    shutil.rmtree(root / "store" / "checkpoints")
+    copy_untrained(finished, root)
     with opened(finished) as run:
         undisturbed = trained_model(run, "teacher").record
 
@@ -252,9 +246,7 @@ def small_disk(folder: Path) -> Iterator[None]:
 def test_a_full_store_ends_a_training_with_its_cause_and_room_lets_it_go_on(
     finished: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(finished / "store", tmp_path / "store")
-    shutil.rmtree(tmp_path / "store" / "models")
-    shutil.rmtree(tmp_path / "store" / "checkpoints")
+    copy_untrained(finished, tmp_path)
     settings = ("models.teacher.checkpoint_every=3", "models.teacher.max_failures=0")
     with opened(tmp_path, *settings) as run:
         with small_disk(tmp_path / CHECKPOINTS):
