@@ -71,47 +71,54 @@ def test_a_training_outlives_a_node_that_is_taken_away_and_takes_one_that_comes(
         try:
             outlive(hosts, submitter, began)
         finally:
-            # Else what went wrong here would be blamed on the tests after it.
-            submitter.kill()
+            # Else the job would take the hosts from the tests after this one.
+            said = stop(hosts, submitter)
+    assert submitter.returncode == 130, said
+    hosts.cluster.wait_until_whole()
 
 
 def outlive(hosts: Bench, submitter: "subprocess.Popen[str]", began: str) -> None:
-    """Take a node from a training and give it back, and look how it ends."""
+    """Take a node from a training and give it back, and look how it goes on."""
 
-    def worlds() -> list[int]:
-        lines = logged(hosts, FIRST_STEP, since=began)
-        starts = {(line["world"], line["step"]): line["time"] for line in lines}
-        return [world for world, _ in sorted(starts, key=lambda start: str(starts[start]))]
+    def starts() -> list[dict[str, Any]]:
+        """Return the starts of the group, as its first process tells them."""
+        return [line for line in logged(hosts, FIRST_STEP, since=began) if line["rank"] == 0]
 
-    def wait_for(*wanted: int) -> None:
+    def wait_for(world: int) -> dict[str, Any]:
+        """Wait until the group has so many processes: it begins with those that fit."""
         deadline = time.monotonic() + PATIENCE_S
-        while worlds() != list(wanted):
+        while True:
+            found = starts()
+            if found and found[-1]["world"] == world:
+                return found[-1]
             assert submitter.poll() is None, submitter.communicate()[0]
-            assert time.monotonic() < deadline, worlds()
+            assert time.monotonic() < deadline, [line["world"] for line in found]
             time.sleep(1)
 
-    wait_for(2)
+    whole = wait_for(2)
     leaving = hosts.cluster.workers[-1]
     time.sleep(5)
     drain(hosts, leaving)
     time.sleep(NOTICE_S)
     hosts.cluster.stop_role(leaving)
-    wait_for(2, 1)
+    alone = wait_for(1)
     hosts.cluster.start_role(leaving)
-    wait_for(2, 1, 2)
-    told = logged(hosts, GOING, since=began)
+    grown = wait_for(2)
+    told = logged(hosts, GOING, since=whole["time"])
     assert {line["rank"] for line in told} == {0, 1}
-    lines = logged(hosts, FIRST_STEP, since=began)
     # It went on where it was when it heard of it, long before a checkpoint was due.
-    assert {line["step"] for line in lines if line["world"] == 1} == {told[0]["step"]}
-    stop(hosts, submitter)
-    hosts.cluster.wait_until_whole()
+    assert {line["step"] for line in told} == {alone["step"]}
+    assert alone["step"] > whole["step"]
+    assert whole["time"] < alone["time"] < grown["time"]
 
 
-def stop(hosts: Bench, submitter: "subprocess.Popen[str]") -> None:
-    """Tell the submitter to end its job."""
+def stop(hosts: Bench, submitter: "subprocess.Popen[str]") -> str:
+    """Tell the submitter to end its job; return what it said."""
     for pid, command in hosts.cluster.submitter.processes().items():
         if "jobs.submit" in command:
             os.kill(pid, signal.SIGTERM)
-    said, _ = submitter.communicate(timeout=PATIENCE_S)
-    assert submitter.returncode == 130, said
+    try:
+        return submitter.communicate(timeout=PATIENCE_S)[0]
+    except subprocess.TimeoutExpired:
+        submitter.kill()
+        raise
