@@ -76,8 +76,11 @@ class TrainingListener:
             self.job.board.tell.remote(step, {TUNING + name: v for name, v in metrics.items()})
 
     def hurried(self, step: int) -> bool:
-        """Return whether a node of the group is about to be taken away; once for each group."""
-        if step < self.look_at or self.hurried_at >= 0:
+        """Return whether a node of the group is about to be taken away; true at each look until it is.
+
+        So at most the steps between two looks are done again.
+        """
+        if step < self.look_at:
             return False
         going = ray.train.get_preemption_info()
         # The first process's pace is all processes' calendar.

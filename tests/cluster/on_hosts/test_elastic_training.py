@@ -106,8 +106,8 @@ def outlive(hosts: Bench, submitter: "subprocess.Popen[str]", began: str) -> Non
     grown = wait_for(2)
     told = logged(hosts, GOING, since=whole["time"])
     assert {line["rank"] for line in told} == {0, 1}
-    # It went on where it was when it heard of it, long before a checkpoint was due.
-    assert {line["step"] for line in told} == {alone["step"]}
+    # It went on where it was when it last heard of it, long before a checkpoint was due.
+    assert alone["step"] in {line["step"] for line in told}
     assert alone["step"] > whole["step"]
     assert whole["time"] < alone["time"] < grown["time"]
 
