@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ich_ray.config import ModelConfig
+from ich_ray.exam import SURE
 from ich_ray.learning.epoch import mean_loss
 from ich_ray.learning.losses import loss_sums, patch_labels, valid_counts
 from ich_ray.learning.optimization import make_optimizer
@@ -69,7 +70,7 @@ def step_of(way: Way, config: ModelConfig, device: torch.device) -> Callable[[],
     if way.channels_last:
         network = placed(network, device)
         images = images.contiguous(memory_format=torch.channels_last)
-    masks = (torch.rand_like(images[:, 0]) > 0.98).to(torch.uint8)
+    masks = (torch.rand_like(images[:, 0]) > 0.98).to(torch.uint8) * SURE
     labels = patch_labels(masks)
     valid = valid_counts(masks, labels)
     optimizer = make_optimizer(config, network)

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8, UInt16
 
+from ich_ray.exam import IGNORED
 from ich_ray.learning.sampling import SlicePool, SliceStack
 from ich_ray.windows import LEVELS as INPUT_LEVELS
 
@@ -69,7 +70,7 @@ def packed(
     """Return the arrays of a pool, whose slices all have masks of 0 and 1."""
     masks = np.stack([pool.masks[i] for i in range(len(pool))])
     assert masks.max() <= 1, "ignored pixels, or types of hemorrhage: the file holds one bit"
-    assert not pool.whole_only.any(), "a slice without a mask"
+    assert (pool.whole_label == IGNORED).all(), "a slice without a mask"
     return PackedSlices(
         images=np.stack([coarse(pool.images[i]) for i in range(len(pool))]),
         masks=np.packbits(masks, axis=-1),
@@ -119,7 +120,7 @@ def pool_of(slices: PackedSlices) -> SlicePool:
         previous=slices.previous,
         next=slices.next,
         positive=masks.any((1, 2)),
-        whole_only=np.zeros(len(masks), np.bool_),
+        whole_label=np.full(len(masks), IGNORED, np.uint8),
         boxes=slices.boxes,
         names=slices.names.tolist(),
     )
@@ -132,7 +133,7 @@ def read_pack(path: Path) -> SlicePool:
 
 def differences(ours: SlicePool, theirs: SlicePool) -> int:
     """Count slices of which the file says anything else than the cache, at its precision."""
-    columns = ("previous", "next", "positive", "whole_only", "boxes")
+    columns = ("previous", "next", "positive", "whole_label", "boxes")
     same = np.array(
         [
             np.array_equal(coarse(ours.images[i]), coarse(theirs.images[i]))

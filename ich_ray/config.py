@@ -151,7 +151,8 @@ class Settings:
             if model.init != "random":
                 self._known(f"models.{name}.init", model.init, self.models)
         for name, labels in self.pseudo_labels.items():
-            self._known(f"pseudo_labels.{name}.teacher", labels.teacher, self.models)
+            for teacher in labels.teachers:
+                self._known(f"pseudo_labels.{name}.teacher", teacher, self.models)
             self._selections(f"pseudo_labels.{name}.unlabelled", labels.unlabelled)
             self._selections(f"pseudo_labels.{name}.prevalence_of", labels.prevalence_of)
         if self.evaluate is not None:
@@ -170,3 +171,21 @@ class Settings:
             self._known(where, corpus, self.corpora)
             if split:
                 self._known(f"{where} ({corpus})", split, self.corpora[corpus].splits)
+            self._targets(name, model)
+    def _targets(self, name: str, model: ModelConfig) -> None:
+        """Check that the pseudo-labels of a model are of one kind, and fit its crops."""
+        modes = {pool: self.pseudo_labels[pool].mode for pool in model.pseudo_labelled}
+        if len({mode == "soft" for mode in modes.values()}) > 1:
+            said = ", ".join(f"{pool} (mode {mode})" for pool, mode in modes.items())
+            raise ConfigError(
+                f"models.{name}.pseudo_labelled joins probabilities and labels: {said}; make all "
+                "of them soft, or none"
+            )
+        whole = [pool for pool, mode in modes.items() if mode == "image_oracle"]
+        if whole and not 0 < self.input.size <= model.crop:
+            raise ConfigError(
+                f"models.{name}.crop={model.crop} is smaller than the slices of "
+                f"{', '.join(whole)} (input.size={self.input.size or 'their own'}), of which mode "
+                "image_oracle labels only the whole: set input.size, and a crop as large"
+            )
+

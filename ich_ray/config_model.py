@@ -33,6 +33,9 @@ class InputConfig:
         return 3 if self.channels == "neighbours" else 1
 
 
+RankerMode = Literal["paper", "ignore_band", "soft", "none", "image_oracle", "pixel_oracle"]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PseudoLabelConfig:
     """Which slices a teacher labels, and what the ranker keeps."""
@@ -40,11 +43,29 @@ class PseudoLabelConfig:
     teacher: str
     """Name of the model that labels."""
 
+    other_teachers: tuple[str, ...] = ()
+    """A patient whom a teacher has learned from, or was chosen by, is labelled by those of all
+    teachers that never saw him; what several say is averaged."""
+
     unlabelled: tuple[str, ...]
-    """Selections of corpora; their own labels, if any, are not read."""
+    """Selections of corpora; their own labels, if any, are read by the oracles alone."""
+
+    mode: RankerMode = "paper"
+    """What becomes of a slice (method.md 1.1):
+
+    - `paper`: positive in the top C %, with a ternary mask; else negative;
+    - `ignore_band`: the same, but those from C % to band_times * C % are ignored;
+    - `soft`: the teacher's probabilities are the targets of all pixels;
+    - `none`: no ranking: ternary masks of all slices;
+    - `image_oracle`: the corpus' own label, of the slice as a whole; no pixel labels;
+    - `pixel_oracle`: the corpus' own label, and the ternary mask where it is positive.
+    """
 
     top_percent: float = 10.0
     """C: the share of all slices that are positive, by rank of their probability."""
+
+    band_times: float = 3.0
+    """Of mode ignore_band."""
 
     prevalence_of: tuple[str, ...] = ()
     """Take C from the prevalence of these labelled selections instead of top_percent."""
@@ -63,10 +84,34 @@ class PseudoLabelConfig:
             "0 would leave no positive, 100 no negative",
         )
         require(
+            self.mode != "ignore_band" or 1 < self.band_times < 100 / self.top_percent,
+            f"band_times={self.band_times} with top_percent={self.top_percent}: the band must "
+            "begin after C %, and end before 100 %",
+        )
+        require(
+            len({self.teacher, *self.other_teachers}) == 1 + len(self.other_teachers),
+            "teacher and other_teachers name a model twice",
+        )
+        require(
             0 <= self.negative_below <= self.positive_above <= 1,
             "need 0 <= negative_below <= positive_above <= 1, "
             f"got {self.negative_below} and {self.positive_above}",
         )
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """All of them."""
+        return (self.teacher, *self.other_teachers)
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the order of the slices decides anything."""
+        return self.mode in ("paper", "ignore_band")
+
+    @property
+    def truthful(self) -> bool:
+        """Whether the corpus' own labels decide: an oracle, for comparison alone."""
+        return self.mode in ("image_oracle", "pixel_oracle")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,6 +19,9 @@ HEMORRHAGE_TYPES = (
 IGNORED = 255
 """Mask value of pixels that take part in no loss and no count."""
 
+SURE = 254
+"""Probability 1 in a mask of a teacher's probabilities; 0 is probability 0."""
+
 Kind = Literal["hu", "window"]
 
 

@@ -42,6 +42,7 @@ def _model(settings: Settings, name: str, above: tuple[str, ...]) -> Iterator[St
     if config.init != "random":
         yield from _model(settings, config.init, (*above, name))
     for pool in config.pseudo_labelled:
-        yield from _model(settings, settings.pseudo_labels[pool].teacher, (*above, name))
+        for teacher in settings.pseudo_labels[pool].teachers:
+            yield from _model(settings, teacher, (*above, name))
         yield Step("pseudo-label", pool)
     yield Step("train", name)

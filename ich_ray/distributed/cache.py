@@ -20,14 +20,20 @@ from ich_ray.config import InputConfig
 from ich_ray.distributed.inputs import neighbour_rows, on_grid
 from ich_ray.distributed.session import Selection, fingerprint
 from ich_ray.errors import ConfigError
-from ich_ray.exam import IGNORED, Slice
-from ich_ray.learning.sampling import SlicePool, SliceStack, Worker
+from ich_ray.exam import IGNORED, SURE, Slice
+from ich_ray.learning.sampling import SlicePool, SliceStack, Worker, bleeding
 from ich_ray.storage.corpus import read_exams
 from ich_ray.storage.objects import Store
-from ich_ray.storage.predictions import decode_mask
+from ich_ray.storage.predictions import (
+    MAP_KIND,
+    MASK_CODEC,
+    WHOLE_CODEC,
+    decode_mask,
+    decode_soft_mask,
+)
 from ich_ray.storage.tables import iterate_groups, part_path
 from ich_ray.storage.urls import join
-from ich_ray.windows import head_box, mask_to_grid, preprocessing_id
+from ich_ray.windows import head_box, mask_to_grid, preprocessing_id, upsample
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +52,11 @@ class _Truth:
     """The target of one slice."""
 
     mask: UInt8[np.ndarray, "side side2"]
-    whole_only: bool
+    whole_label: int = IGNORED
+    """As learning.sampling.SlicePool has it."""
+
+    soft: bool = False
+    """The mask holds probabilities, 0 to SURE."""
 
 
 def open_pool(
@@ -87,7 +97,7 @@ def _piece_name(source: PoolSource, url: str) -> str:
         selection=source.selection.identity["split"],
         preprocessing=preprocessing_id(source.input),
         labels=source.pseudo_labels,
-        format=2,
+        format=3,
     )
 
 
@@ -113,8 +123,9 @@ def _make_piece(source: PoolSource, url: str, folder: Path) -> None:
         np.save(temporary / "images.npy", np.concatenate(images))
         np.save(temporary / "masks.npy", np.stack([t.mask for t in truths]))
         for row, truth in zip(rows, truths, strict=True):
-            row["positive"] = bool(((truth.mask > 0) & (truth.mask != IGNORED)).any())
-            row["whole_only"] = truth.whole_only
+            row["positive"] = bool(bleeding(truth.mask, soft=truth.soft).any())
+            row["whole_label"] = truth.whole_label
+            row["soft"] = truth.soft
     (temporary / "rows.json").write_text(json.dumps(rows))
     try:
         os.rename(temporary, folder)
@@ -147,15 +158,38 @@ def _truth(
     """Bring a slice's own mask, or its teacher's, to the grid."""
     if labels is None:
         if item.mask is None:
-            return _Truth(np.full((side, side), IGNORED, np.uint8), item.label is True)
-        return _Truth(mask_to_grid(item.mask, size=config.size), whole_only=False)
+            return _unmasked(side, positive=item.label is True)
+        return _Truth(mask_to_grid(item.mask, size=config.size))
     row = labels.get(item.key)
-    if row is None or row["label"] is None:
-        return _Truth(np.full((side, side), IGNORED, np.uint8), whole_only=False)
-    if not row["label"]:
-        return _Truth(np.zeros((side, side), np.uint8), whole_only=False)
-    mask = decode_mask(row["mask"], side=row["mask_side"])
-    return _Truth(mask, whole_only=not (mask == 1).any())
+    return _unmasked(side) if row is None else _pseudo_truth(row, side)
+
+
+def _unmasked(side: int, *, positive: bool = False) -> _Truth:
+    return _Truth(np.full((side, side), IGNORED, np.uint8), 1 if positive else IGNORED)
+
+
+def _pseudo_truth(row: dict[str, Any], side: int) -> _Truth:
+    """Read a row of a pseudo-label table; see storage.predictions.PSEUDO_LABELS."""
+    match row["mask_codec"]:
+        case None if row["label"] is None:
+            return _unmasked(side)
+        case None:
+            return _Truth(np.zeros((side, side), np.uint8))
+        case code if code == WHOLE_CODEC:
+            return _Truth(np.full((side, side), IGNORED, np.uint8), int(row["label"]))
+        case code if code == MAP_KIND:
+            logits = decode_soft_mask(row["mask"], cells=row["mask_side"])
+            full = upsample(logits, rows=side, columns=side, size=side)
+            p = 1 / (1 + np.exp(-full.astype(np.float64)))
+            return _Truth(np.rint(p * SURE).astype(np.uint8), soft=True)
+        case code if code == MASK_CODEC:
+            mask = decode_mask(row["mask"], side=row["mask_side"])
+            sure = bool((mask == 1).any())
+            return _Truth(mask, 1 if row["label"] and not sure else IGNORED)
+    raise ConfigError(
+        f"pseudo-labels hold masks of codec {row['mask_codec']!r}, which this version does not "
+        "know; label again with this version"
+    )
 
 
 def _map(folders: Sequence[Path]) -> SlicePool:
@@ -172,7 +206,8 @@ def _map(folders: Sequence[Path]) -> SlicePool:
         previous=np.array([by_key[fact["near"][0]] for fact in facts]),
         next=np.array([by_key[fact["near"][1]] for fact in facts]),
         positive=np.array([fact["positive"] for fact in facts]),
-        whole_only=np.array([fact["whole_only"] for fact in facts]),
+        whole_label=np.array([fact["whole_label"] for fact in facts], np.uint8),
+        soft=any(fact["soft"] for fact in facts),
         boxes=np.array([fact["box"] for fact in facts]),
         names=[f"exam {fact['order'][0]} slice {fact['key']}" for fact in facts],
     )

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ich_ray.config import ModelConfig, Settings
+from ich_ray.config import ModelConfig, PseudoLabelConfig, Settings
 from ich_ray.distributed.cache import PoolSource
 from ich_ray.distributed.session import Selection, Session, fingerprint, select
 from ich_ray.errors import ConfigError, QualityError
@@ -72,9 +72,14 @@ class PseudoLabelLineage:
     table: Table | None
     """None until they are made."""
 
-    teacher: "TrainedModel"
+    teachers: tuple["TrainedModel", ...]
     selections: tuple[Selection, ...]
     inputs: Mapping[str, Any]
+
+    @property
+    def teacher(self) -> str:
+        """Identity of the teacher, or of all of them."""
+        return "+".join(teacher.identity for teacher in self.teachers)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,25 +168,24 @@ def pseudo_label_lineage(run: Session, name: str) -> PseudoLabelLineage:
         ConfigError: The teacher or a corpus does not exist yet.
     """
     config = run.settings.pseudo_labels[name]
-    teacher = trained_model(run, config.teacher)
+    teachers = tuple(trained_model(run, teacher) for teacher in config.teachers)
     selections = select(run, config.unlabelled)
     prevalence = select(run, config.prevalence_of)
     inputs = {
-        "teacher": teacher.identity,
+        "teacher": "+".join(teacher.identity for teacher in teachers),
         "unlabelled": [selection.identity for selection in selections],
         "prevalence_of": [selection.identity for selection in prevalence],
         "preprocessing": preprocessing_id(run.settings.input),
     }
-    ranker = {
-        "top_percent": config.top_percent,
-        "positive_above": config.positive_above,
-        "negative_below": config.negative_below,
-    }
+    ranker = _deciding_labels(config)
+    if config.other_teachers:
+        # Who has learned from whom is no part of their identities.
+        inputs["unseen_by"] = fingerprint(**unseen_by(run, name))
     url = run.store.url("pseudo_labels", name, fingerprint(ranker=ranker, inputs=inputs))
     return PseudoLabelLineage(
         url=url,
         table=open_table(run.store, url),
-        teacher=teacher,
+        teachers=teachers,
         selections=selections,
         inputs=inputs,
     )
@@ -225,7 +229,7 @@ def known_to(settings: Settings, name: str) -> dict[str, Sequence[str]]:
     others = [] if config.init == "random" else [config.init]
     for pool in config.pseudo_labelled:
         known[f"pseudo_labels.{pool}.unlabelled"] = settings.pseudo_labels[pool].unlabelled
-        others.append(settings.pseudo_labels[pool].teacher)
+        others += settings.pseudo_labels[pool].teachers
     for other in others:
         known |= known_to(settings, other)
     return {where: selections for where, selections in known.items() if selections}
@@ -310,6 +314,59 @@ def _deciding(config: ModelConfig) -> dict[str, Any]:
     }
     kept = {key: value for key, value in deciding.items() if not void.get(key, False)}
     return {"recipe": RECIPE, **kept}
+
+
+def _deciding_labels(config: PseudoLabelConfig) -> dict[str, Any]:
+    """Return the settings that decide pseudo-labels; one that is not used leaves no trace."""
+    deciding: dict[str, Any] = {}
+    if config.mode != "paper":
+        deciding["mode"] = config.mode
+    if config.ranked:
+        deciding["top_percent"] = config.top_percent
+    if config.mode == "ignore_band":
+        deciding["band_times"] = config.band_times
+    if config.mode not in ("soft", "image_oracle"):
+        deciding["positive_above"] = config.positive_above
+        deciding["negative_below"] = config.negative_below
+    return deciding
+
+
+def unseen_by(run: Session, name: str) -> dict[str, tuple[int, ...]]:
+    """Return exam -> which teachers label it, where not all of them do.
+
+    They are those that never saw its patient. One teacher labels all: there, a patient whom it
+    knows is refused before.
+
+    Raises:
+        QualityError: All teachers know a patient.
+    """
+    config = run.settings.pseudo_labels[name]
+    if not config.other_teachers:
+        return {}
+    known = []
+    for teacher in config.teachers:
+        names = [n for found in known_to(run.settings, teacher).values() for n in found]
+        known.append(patients_of(run, select(run, names)))
+    found: dict[str, tuple[int, ...]] = {}
+    by_all: set[str] = set()
+    for selection in select(run, config.unlabelled):
+        index = index_table(run.store, selection.corpus)
+        pairs = zip(index["exam"].to_pylist(), index["patient"].to_pylist(), strict=True)
+        for exam, patient in dict(pairs).items():
+            if not selection.holds(patient):
+                continue
+            strangers = tuple(i for i, patients in enumerate(known) if patient not in patients)
+            if not strangers:
+                by_all.add(patient)
+            elif len(strangers) < len(known):
+                found[exam] = strangers
+    if by_all:
+        raise QualityError(
+            f"all teachers of pseudo_labels.{name} have learned from, or were chosen by, "
+            f"{len(by_all)} patients of {', '.join(config.unlabelled)}; add to other_teachers a "
+            "model that has not, or leave them out"
+        )
+    return found
 
 
 def chosen_by_tuning(config: ModelConfig) -> bool:

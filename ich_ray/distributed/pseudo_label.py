@@ -2,24 +2,28 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import ray
 import ray.data
 
 from ich_ray.capacity import Need, Process
 from ich_ray.config import PseudoLabelConfig
-from ich_ray.distributed import records, work
+from ich_ray.distributed import records
+from ich_ray.distributed.cache import part_name
 from ich_ray.distributed.estimates import Planned, priced
+from ich_ray.distributed.label_writer import LabelWriter
 from ich_ray.distributed.lineage import (
     PseudoLabelLineage,
     pseudo_label_lineage,
     refuse_shared_patients,
+    unseen_by,
 )
 from ich_ray.distributed.metering import metered, reserved_by, tasks_at_once
-from ich_ray.distributed.origin import Origin, here
+from ich_ray.distributed.origin import here
 from ich_ray.distributed.predict import (
     PredictionTask,
     planned_work,
@@ -30,23 +34,20 @@ from ich_ray.distributed.predict import (
 from ich_ray.distributed.progress import bar
 from ich_ray.distributed.resources import check_fits, options
 from ich_ray.distributed.session import Session, code_revision, select
-from ich_ray.ranker import rank_slices, ternary_mask
+from ich_ray.errors import SurroundingsError
+from ich_ray.ranker import Cut, Cuts, Ranking
 from ich_ray.settings import resolved
-from ich_ray.stopwatch import Stopwatch
 from ich_ray.storage.corpus import index_table
 from ich_ray.storage.leases import Lease
-from ich_ray.storage.objects import Store
-from ich_ray.storage.predictions import (
-    MASK_CODEC,
-    PSEUDO_LABELS,
-    decode_map,
-    encode_mask,
-)
-from ich_ray.storage.tables import Part, Table, commit_once, iterate_groups, read_rows, write_part
-from ich_ray.windows import upsample
+from ich_ray.storage.predictions import PSEUDO_LABELS
+from ich_ray.storage.tables import Part, Table, commit_once, open_table, part_path
+from ich_ray.storage.teacher_part import TeacherPart
 
 WRITER = Process(memory=800_000_000)
 """Measured: 0.4 GB, of 8 exams of 20 slices of 256 x 256; the rest is for longer exams."""
+
+READERS = 8
+"""Parts of which probabilities are read at once: each waits for the store."""
 
 WRITING = Need(what="writing pseudo-labels", each=WRITER, pool=False)
 
@@ -56,8 +57,10 @@ class PseudoLabelSummary:
     """What a labelling run did."""
 
     name: str
+    mode: str
     slices: int
     positive: int
+    ignored: int
     cut: float
     teacher: str
     up_to_date: bool
@@ -65,9 +68,11 @@ class PseudoLabelSummary:
     def line(self) -> str:
         """Return one line for a person."""
         done = "up to date, " if self.up_to_date else ""
+        ignored = f", {self.ignored} ignored" if self.ignored else ""
+        how = f"mode {self.mode}, " if self.mode != "paper" else ""
         return (
-            f"pseudo-label {self.name}: {done}{self.positive} of {self.slices} slices positive, "
-            f"cut at p = {self.cut:.4f}, teacher {self.teacher}"
+            f"pseudo-label {self.name}: {done}{self.positive} of {self.slices} slices positive"
+            f"{ignored}, {how}cut at p = {self.cut:.4f}, teacher {self.teacher}"
         )
 
 
@@ -77,15 +82,13 @@ def plan_pseudo_label(run: Session, name: str) -> dict[str, Any]:
     slices = sum(s.corpus.num_rows for s in lineage.selections)
     work: list[Planned] = []
     if lineage.table is None:
-        work = planned_work(
-            run, [prediction_task(run, lineage.teacher, s) for s in lineage.selections]
-        )
+        work = planned_work(run, prediction_tasks(run, lineage))
         work.append(_planned_labels(run, slices))
     return {
         "stage": "pseudo-label",
         "pseudo_labels": name,
         "up_to_date": lineage.table is not None,
-        "teacher": lineage.teacher.identity,
+        "teacher": lineage.teacher,
         "parts": sum(len(s.corpus.files) for s in lineage.selections),
         "slices_at_most": slices,
         **priced(run, work),
@@ -133,136 +136,117 @@ def pseudo_label(run: Session, name: str) -> PseudoLabelSummary:
 
 def _label(run: Session, name: str, lineage: PseudoLabelLineage, lease: Lease) -> Table:
     config = run.settings.pseudo_labels[name]
-    tasks = [prediction_task(run, lineage.teacher, s) for s in lineage.selections]
-    tables = predict_all(run, tasks)
-    slices = pa.concat_tables(
-        [read_rows(run.store, table, ["slice", "p"]) for table in tables]
-    ).to_pydict()
+    tasks = prediction_tasks(run, lineage)
+    predict_all(run, tasks)
+    parts = teacher_parts(run, name, lineage)
+    ranking = ranking_of(parts)
     percent = _top_percent(run, config)
-    ranking = rank_slices(
-        np.array(slices["p"], np.float32), np.array(slices["slice"]), top_percent=percent
-    )
-    rank = dict(zip(slices["slice"], ranking.rank.tolist(), strict=True))
-    num_positive = int(ranking.positive.sum())
+    cuts = _cuts(config, ranking, parts, percent)
+    files = [(s, url) for s in lineage.selections for url in s.corpus.files]
     writer = LabelWriter(
         store=run.store,
         url=lineage.url,
         config=config,
         side=run.settings.input.size,
-        num_positive=num_positive,
-        cut=ranking.cut,
-        teacher=lineage.teacher.identity,
+        ranking=ray.put(ranking),
+        cuts=cuts,
+        teacher=lineage.teacher,
         origin=here().of("pseudo-label", name),
+        parts=parts,
+        names=[part_name(selection, url) for selection, url in files],
+        corpus_files=[url for _, url in files],
     )
-    rows = _rank_rows(run.store, tasks, tables, rank)
-    parts = _write(run, writer, rows)
+    written, counts = _write(run, writer)
     figures = {
-        "slices": len(rank),
-        "positive": num_positive,
-        "cut": ranking.cut,
+        "slices": len(ranking),
+        **counts,
+        "cut": cuts.positive.p,
         "top_percent": percent,
+        "mode": config.mode,
     }
     lease.check()
-    return _commit(run, name, lineage, parts, figures)
+    return _commit(run, name, lineage, written, figures)
 
 
-def _write(run: Session, writer: "LabelWriter", rows: list[dict[str, Any]]) -> list[Part]:
-    """Write the parts; a part that was written before is the same again."""
-    labelled = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-        writer, batch_size=1, batch_format="numpy", **options(WRITER)
-    )
+def prediction_tasks(run: Session, lineage: PseudoLabelLineage) -> list[PredictionTask]:
+    """Name the predictions of every teacher on every selection, teacher by teacher."""
+    return [
+        prediction_task(run, teacher, selection)
+        for teacher in lineage.teachers
+        for selection in lineage.selections
+    ]
+
+
+def teacher_parts(run: Session, name: str, lineage: PseudoLabelLineage) -> list[TeacherPart]:
+    """Return what the teachers say of each part of the selections' corpora, in their order.
+
+    Raises:
+        SurroundingsError: A part of a prediction table is missing.
+        QualityError: All teachers know a patient.
+    """
+    unseen = unseen_by(run, name)
+    places: list[dict[str, str]] = []
+    for teacher in lineage.teachers:
+        mine: dict[str, str] = {}
+        for selection in lineage.selections:
+            task = prediction_task(run, teacher, selection)
+            table = open_table(run.store, task.url)
+            written = [] if table is None else table.files
+            by_name = {url.rsplit("/", 1)[1]: url for url in written}
+            for url in selection.corpus.files:
+                part = part_path(part_name(selection, url))
+                if part not in by_name:
+                    raise SurroundingsError(
+                        f"{task.url} lacks {part}: the predictions of {teacher.name} on "
+                        f"{selection.corpus.name} are not whole; remove that folder, and they are "
+                        "made again"
+                    )
+                mine[part] = by_name[part]
+        places.append(mine)
+    return [
+        TeacherPart(store=run.store, urls=tuple(m[part] for m in places), unseen_by=unseen)
+        for part in places[0]
+    ]
+
+
+def ranking_of(parts: Sequence[TeacherPart]) -> Ranking:
+    """Put the probabilities of all slices in order: 4 bytes a slice come to this process."""
+    with ThreadPoolExecutor(READERS) as readers:
+        return Ranking.of(list(readers.map(TeacherPart.probabilities, parts)))
+
+
+def _cuts(
+    config: PseudoLabelConfig, ranking: Ranking, parts: Sequence[TeacherPart], percent: float
+) -> Cuts:
+    """Return where the ranking is cut; a mode that does not rank calls p >= 0.5 positive."""
+    if not config.ranked:
+        return Cuts(Cut(0.5, ""))
+    positive = ranking.cut(ranking.num_positive(percent), parts)
+    if config.mode != "ignore_band":
+        return Cuts(positive)
+    band = min(percent * config.band_times, 100.0)
+    return Cuts(positive, ranking.cut(ranking.num_positive(band), parts))
+
+
+def _write(run: Session, writer: LabelWriter) -> tuple[list[Part], dict[str, int]]:
+    """Write the parts, a part that was written before the same again; count the labels."""
+    num_parts = len(writer.parts)
+    labelled = ray.data.from_items(
+        [{"part": number} for number in range(num_parts)], override_num_blocks=num_parts
+    ).map_batches(writer, batch_size=1, batch_format="numpy", **options(WRITER))
     parts = []
+    counts = {"positive": 0, "ignored": 0}
     with (
-        bar(f"label {writer.origin.section}", total=len(rows), unit="part") as shown,
-        metered(run, kind_of_work(run), WRITER, processes=tasks_at_once(len(rows))) as meter,
+        bar(f"label {writer.origin.section}", total=num_parts, unit="part") as shown,
+        metered(run, kind_of_work(run), WRITER, processes=tasks_at_once(num_parts)) as meter,
     ):
         for row in records.rows("pseudo-label", labelled):
             parts.append(Part(row["path"], row["size"], row["rows"]))
+            for label in counts:
+                counts[label] += row[label]
             shown.update(1)
-            meter.finished(row["rows"], more=len(parts) < len(rows))
-    return parts
-
-
-def _rank_rows(
-    store: Store, tasks: list[PredictionTask], tables: list[Table], rank: Mapping[str, int]
-) -> list[dict[str, Any]]:
-    """Return one row a predictions part, with the ranks of its slices."""
-    rows = []
-    for table in tables:
-        for url in table.files:
-            keys = [
-                key
-                for group in iterate_groups(store, url, ["slice"])
-                for key in group["slice"].to_pylist()
-            ]
-            rows.append({"url": url, "rank": [rank[key] for key in keys]})
-    return rows
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LabelWriter:
-    """Turns a predictions part and the ranks of its slices into a pseudo-label part."""
-
-    store: Store
-    url: str
-    config: PseudoLabelConfig
-    side: int
-    num_positive: int
-    cut: float
-    teacher: str
-    origin: Origin
-
-    def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
-        """Write the parts that a batch names."""
-        with work.piece_of(self.origin) as watch:
-            parts = [
-                self._part(str(url), list(rank), watch)
-                for url, rank in zip(batch["url"], batch["rank"], strict=True)
-            ]
-        return {
-            "path": [part.path for part in parts],
-            "size": [part.size for part in parts],
-            "rows": [part.rows for part in parts],
-        }
-
-    def _part(self, url: str, rank: list[int], watch: Stopwatch) -> Part:
-        rows: list[dict[str, Any]] = []
-        sizes = []
-        for group in iterate_groups(self.store, url):
-            for row in group.to_pylist():
-                rows.append(self._row(row, int(rank[len(rows)])))
-            sizes.append(group.num_rows)
-        name = url.rsplit("/", 1)[1].removeprefix("part-").removesuffix(".parquet")
-        table = pa.Table.from_pylist(rows, schema=PSEUDO_LABELS)
-        part = write_part(self.store, self.url, name, table, sizes)
-        work.tell("part labelled", watch, part=name, slices=part.rows)
-        return part
-
-    def _row(self, row: Mapping[str, Any], rank: int) -> dict[str, Any]:
-        positive = rank < self.num_positive
-        mask = self._mask(row) if positive else None
-        return {
-            "exam": row["exam"],
-            "slice": row["slice"],
-            "label": positive,
-            "mask": None if mask is None else encode_mask(mask),
-            "mask_codec": None if mask is None else MASK_CODEC,
-            "mask_side": None if mask is None else mask.shape[0],
-            "teacher": self.teacher,
-            "rank": rank,
-            "p": row["p"],
-            "cut": self.cut,
-        }
-
-    def _mask(self, row: Mapping[str, Any]) -> np.ndarray:
-        logits = decode_map(row)
-        side = self.side or 8 * logits.shape[0]
-        full = upsample(logits, rows=side, columns=side, size=side)
-        return ternary_mask(
-            1 / (1 + np.exp(-full)),
-            positive_above=self.config.positive_above,
-            negative_below=self.config.negative_below,
-        )
+            meter.finished(row["rows"], more=len(parts) < num_parts)
+    return parts, counts
 
 
 def _top_percent(run: Session, config: PseudoLabelConfig) -> float:
@@ -278,10 +262,15 @@ def _top_percent(run: Session, config: PseudoLabelConfig) -> float:
 
 
 def _refuse_known_patients(run: Session, name: str) -> None:
-    """No patient on two sides: every labelled, tuning or test patient leaves the pool."""
+    """No patient on two sides: every labelled, tuning or test patient leaves the pool.
+
+    With several teachers a labelled patient may be in it: see `unseen_by`.
+    """
     known: dict[str, Sequence[str]] = {}
+    several = bool(run.settings.pseudo_labels[name].other_teachers)
     for model, config in run.settings.models.items():
-        known[f"models.{model}.labelled"] = config.labelled
+        if not several:
+            known[f"models.{model}.labelled"] = config.labelled
         known[f"models.{model}.validation.tuning"] = config.validation.tuning
     if run.settings.evaluate is not None:
         known["evaluate.test"] = run.settings.evaluate.test
@@ -300,7 +289,7 @@ def _commit(
     properties = {
         "stage": "pseudo-label",
         "schema_version": "1",
-        "teacher": lineage.teacher.identity,
+        "teacher": lineage.teacher,
         "settings": json.dumps(resolved(run.settings.pseudo_labels[name]), sort_keys=True),
         "inputs": json.dumps(lineage.inputs, sort_keys=True),
         "figures": json.dumps(figures, sort_keys=True),
@@ -310,7 +299,8 @@ def _commit(
     table = commit_once(
         run.store, lineage.url, schema=PSEUDO_LABELS, parts=parts, properties=properties
     )
-    records.read("model", lineage.teacher.url, lineage.teacher.identity)
+    for teacher in lineage.teachers:
+        records.read("model", teacher.url, teacher.identity)
     records.wrote("pseudo-labels", table.url, table.version)
     return table
 
@@ -321,9 +311,11 @@ def _summary(
     figures = json.loads(table.properties["figures"])
     return PseudoLabelSummary(
         name,
+        figures.get("mode", "paper"),
         figures["slices"],
         figures["positive"],
+        figures.get("ignored", 0),
         figures["cut"],
-        lineage.teacher.identity,
+        lineage.teacher,
         up_to_date,
     )

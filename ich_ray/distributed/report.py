@@ -158,7 +158,8 @@ def _report(run: Session, found: Evaluation, identity: str) -> Report:
 def _settings_of_report(run: Session) -> dict[str, Any]:
     """Return the settings without the places of one machine."""
     settings = for_record(run.settings, run.pseudonyms)
-    apart = ("store", "cluster", "submit", "budget", "log", "phantoms", "audit", "show")
+    views = ("audit", "show", "export")
+    apart = ("store", "cluster", "submit", "budget", "log", "phantoms", *views)
     for section in apart:
         del settings[section]
     for corpus in settings["corpora"].values():
@@ -217,7 +218,7 @@ def _pseudo_labels(run: Session) -> PseudoLabels | None:
         top_percent=figures["top_percent"],
         num_positive=figures["positive"],
         num_slices=figures["slices"],
-        teacher=lineage.teacher.identity,
+        teacher=lineage.teacher,
         sources=", ".join(run.settings.pseudo_labels[used[0]].unlabelled),
     )
 

@@ -76,7 +76,7 @@ class TrainingListener:
             self.job.board.tell.remote(step, {TUNING + name: v for name, v in metrics.items()})
 
     def hurried(self, step: int) -> bool:
-        """Return whether a node of the group is about to be taken away; true at each look until it is.
+        """Return whether a node of the group is about to go; true at each look until it is gone.
 
         So at most the steps between two looks are done again.
         """

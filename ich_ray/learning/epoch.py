@@ -13,10 +13,16 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from ich_ray.config import ModelConfig
-from ich_ray.exam import IGNORED
+from ich_ray.exam import IGNORED, SURE
 from ich_ray.learning.augment import crops
 from ich_ray.learning.loading import Loader, Minibatch, fractions
-from ich_ray.learning.losses import LossSums, loss_sums, patch_labels, valid_counts
+from ich_ray.learning.losses import (
+    LossSums,
+    loss_sums,
+    patch_labels,
+    probabilities,
+    valid_counts,
+)
 from ich_ray.learning.optimization import learning_rate
 from ich_ray.learning.patchfcn import freeze_statistics, full, keeping_statistics
 from ich_ray.learning.precision import autocast
@@ -76,10 +82,11 @@ class Training:
         return self.average.module
 
 
-def targets(masks: Tensor, whole_only: Tensor, *, side: int, crop: int) -> Tensor:
+def targets(masks: Tensor, whole_label: Tensor, *, side: int, crop: int) -> Tensor:
     """Return patch labels; a slice that is positive only as a whole labels only a whole crop."""
     labels = patch_labels(masks)
-    labels[whole_only] = 1 if crop >= side else IGNORED
+    labels[whole_label == 1] = SURE if crop >= side else IGNORED
+    labels[whole_label == 0] = 0
     return labels
 
 
@@ -122,7 +129,8 @@ def shares_of(training: Training, batch: Minibatch, worker: Worker) -> list[Shar
         crop=config.crop,
         corners=batch.corners,
     )
-    labels = targets(masks, batch.whole_only.to(device), side=batch.side, crop=config.crop)
+    masks = probabilities(masks, batch.soft.to(device))
+    labels = targets(masks, batch.whole_label.to(device), side=batch.side, crop=config.crop)
     sizes = [len(share) for share in worker.shares(config.batch, num_workers=config.num_workers)]
     if config.normalisation == "synchronised":
         sizes = [sum(sizes)]

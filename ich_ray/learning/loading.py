@@ -32,10 +32,12 @@ class Minibatch(NamedTuple):
     """Bits of 16-bit fractions of the network's window, for `fractions`."""
 
     masks: UInt8[Tensor, "item window window2"]
-    """0, positive, IGNORED."""
+    """0, positive, IGNORED; of soft items probabilities, 0 to SURE."""
 
-    whole_only: Bool[Tensor, " item"]
-    """Positive as a whole, and no pixel says where."""
+    soft: Bool[Tensor, " item"]
+
+    whole_label: UInt8[Tensor, " item"]
+    """As SlicePool has it."""
 
 
 @runtime_checkable
@@ -117,7 +119,10 @@ def minibatch(
         # As signed: torch does no arithmetic with 16 bits without a sign.
         images=torch.from_numpy(images.view(np.int16)),
         masks=torch.from_numpy(masks),
-        whole_only=torch.tensor([bool(pools[item.pool].whole_only[item.slice]) for item in items]),
+        soft=torch.tensor([pools[item.pool].soft for item in items]),
+        whole_label=torch.tensor(
+            [int(pools[item.pool].whole_label[item.slice]) for item in items], dtype=torch.uint8
+        ),
     )
 
 

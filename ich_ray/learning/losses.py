@@ -3,11 +3,11 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Float64, UInt8
+from jaxtyping import Bool, Float, Float64, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from ich_ray.exam import IGNORED
+from ich_ray.exam import IGNORED, SURE
 from ich_ray.learning.drn import STRIDE
 from ich_ray.learning.patchfcn import Logits
 
@@ -19,13 +19,28 @@ class LossSums(NamedTuple):
     patch_sum: Float[Tensor, ""]
 
 
+def probabilities(
+    masks: UInt8[Tensor, "item rows columns"], soft: Bool[Tensor, " item"]
+) -> UInt8[Tensor, "item rows columns"]:
+    """Return masks as probabilities, 0 to SURE, and IGNORED: positive pixels are sure.
+
+    Args:
+        masks: 0, positive, IGNORED; of soft items probabilities already.
+        soft: Which items hold a teacher's probabilities.
+    """
+    hard = (masks > 0) & (masks != IGNORED) & ~soft[:, None, None]
+    return masks.masked_fill(hard, SURE)
+
+
 def patch_labels(masks: UInt8[Tensor, "item rows columns"]) -> UInt8[Tensor, " item"]:
-    """Return 1 where any pixel is positive, else 0; IGNORED where every pixel is ignored."""
-    any_positive = ((masks > 0) & (masks != IGNORED)).flatten(1).any(1)
-    all_ignored = (masks == IGNORED).flatten(1).all(1)
-    labels = any_positive.to(torch.uint8)
-    labels[all_ignored] = IGNORED
-    return labels
+    """Return the highest probability of a patch's pixels; IGNORED where every pixel is ignored.
+
+    Args:
+        masks: 0 to SURE, IGNORED.
+    """
+    ignored = masks == IGNORED
+    labels = masks.masked_fill(ignored, 0).flatten(1).amax(1)
+    return labels.masked_fill(ignored.flatten(1).all(1), IGNORED)
 
 
 def valid_counts(
@@ -46,17 +61,17 @@ def loss_sums(
 
     Args:
         logits: Of crops; the pixel map is brought up by 8 bilinearly.
-        masks: 0, positive, IGNORED.
-        patches: 0, 1, IGNORED.
+        masks: Probabilities, 0 to SURE, and IGNORED.
+        patches: The same of whole patches.
     """
     full = F.interpolate(
         logits.pixel[:, None], scale_factor=STRIDE, mode="bilinear", align_corners=False
     )[:, 0]
     valid = (masks != IGNORED).to(full.dtype)
-    target = ((masks > 0) & (masks != IGNORED)).to(full.dtype)
+    target = masks.to(full.dtype) / SURE * valid
     pixel = F.binary_cross_entropy_with_logits(full, target, valid, reduction="sum")
     known = (patches != IGNORED).to(full.dtype)
     patch = F.binary_cross_entropy_with_logits(
-        logits.patch, (patches == 1).to(full.dtype), known, reduction="sum"
+        logits.patch, patches.to(full.dtype) / SURE * known, known, reduction="sum"
     )
     return LossSums(pixel, patch)

@@ -69,7 +69,8 @@ class ReadAhead:
         return batch._replace(
             images=batch.images.pin_memory(),
             masks=batch.masks.pin_memory(),
-            whole_only=batch.whole_only.pin_memory(),
+            soft=batch.soft.pin_memory(),
+            whole_label=batch.whole_label.pin_memory(),
         )
 
     def _drop(self, *, before: int) -> None:

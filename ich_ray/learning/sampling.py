@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8, UInt16
 
-from ich_ray.exam import IGNORED
+from ich_ray.exam import IGNORED, SURE
 
 ZOOM = (0.9, 1.1)
 """Range of the factors by which the head's height and width are scaled."""
@@ -44,8 +44,7 @@ class SlicePool:
     """Slices on one grid, in the order of (exam, index); arrays may be memory-mapped.
 
     `previous` and `next` are rows of this pool; a slice without a neighbour names itself.
-    `positive` slices hold a positive pixel. `whole_only` slices are positive as a whole, but no
-    pixel says where: only a crop that holds the whole slice has a patch label.
+    `positive` slices hold a positive pixel.
     """
 
     images: "SliceStack"
@@ -53,12 +52,18 @@ class SlicePool:
     previous: Integer[np.ndarray, " slice"]
     next: Integer[np.ndarray, " slice"]
     positive: Bool[np.ndarray, " slice"]
-    whole_only: Bool[np.ndarray, " slice"]
+    whole_label: UInt8[np.ndarray, " slice"]
+    """0 or 1 where the slice is known as a whole, and no pixel says where; else IGNORED. A 1 is the
+    label only of a crop that holds the whole slice."""
+
     names: Sequence[str]
     """Exam and slice, for whoever must look at one: their pseudonyms."""
 
     boxes: Integer[np.ndarray, "slice 4"]
     """Of the head: top, left, bottom and right, as windows.head_box finds them."""
+
+    soft: bool = False
+    """Masks hold a teacher's probabilities, 0 to SURE, and not 0 and 1."""
 
     positives: Integer[np.ndarray, " positive"] = field(init=False)
     """Rows of the positive slices."""
@@ -70,6 +75,16 @@ class SlicePool:
     def __len__(self) -> int:
         """Return the number of slices."""
         return len(self.previous)
+
+
+def bleeding(mask: UInt8[np.ndarray, "*shape"], *, soft: bool) -> Bool[np.ndarray, "*shape"]:
+    """Return which pixels of a mask bleed, or do so more likely than not.
+
+    >>> bleeding(np.array([0, 1, 200, 255], np.uint8), soft=True)
+    array([False, False,  True, False])
+    """
+    least = SURE // 2 if soft else 0
+    return np.asarray((mask > least) & (mask != IGNORED), np.bool_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +169,8 @@ def _place(
     if room <= 0:
         return room // 2, room // 2
     if slices.positive[index] and rng.random() < rule.positive_patch_share:
-        mask = slices.masks[index]
-        row, column = divmod(int(rng.choice(np.flatnonzero((mask > 0) & (mask != IGNORED)))), side)
+        bleeds = bleeding(slices.masks[index], soft=slices.soft)
+        row, column = divmod(int(rng.choice(np.flatnonzero(bleeds))), side)
         corner = np.array([row, column]) - rng.integers(0, rule.crop, 2)
     else:
         top, left, bottom, right = slices.boxes[index].tolist()

@@ -5,12 +5,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float16, UInt8
+from jaxtyping import Float16, Float32, UInt8
 
 from ich_ray.errors import ConfigError
 
 MAP_KIND = "logits-f16-stride8-1"
+MAP_COLUMNS = ("map", "map_kind", "map_rows", "map_columns")
+
 MASK_CODEC = "raw-u8-1"
+WHOLE_CODEC = "whole-1"
+"""No mask: the label is known of the slice as a whole, and of none of its pixels."""
 
 PREDICTIONS = pa.schema(
     [
@@ -44,8 +48,9 @@ PSEUDO_LABELS = pa.schema(
         ("cut", pa.float32()),
     ]
 )
-"""One row a slice; label null: ignored. `mask` (0, 1, IGNORED on the input's square grid) only
-where the label is positive: a negative slice's mask is zero everywhere."""
+"""One row a slice. `mask_codec` says what `mask` holds: MASK_CODEC 0, 1 and IGNORED on the input's
+square grid; MAP_KIND a teacher's logits at stride 8, which are the target themselves; WHOLE_CODEC
+nothing. Null: every pixel is 0 where the label is 0, and ignored where the label is null."""
 
 
 def encode_map(logits: Float16[np.ndarray, "cells cells2"]) -> bytes:
@@ -76,3 +81,13 @@ def encode_mask(mask: UInt8[np.ndarray, "side side2"]) -> bytes:
 def decode_mask(data: bytes, *, side: int) -> UInt8[np.ndarray, "side side2"]:
     """Return the mask of a row of a pseudo-label table."""
     return np.frombuffer(data, np.uint8).reshape(side, side)
+
+
+def encode_soft_mask(logits: Float32[np.ndarray, "cells cells2"]) -> bytes:
+    """Return the bytes of a teacher's logits that are the target themselves."""
+    return encode_map(logits.astype(np.float16))
+
+
+def decode_soft_mask(data: bytes, *, cells: int) -> Float16[np.ndarray, "cells cells2"]:
+    """Return the logits of a row of a pseudo-label table."""
+    return np.frombuffer(data, "<f2").astype(np.float16).reshape(cells, cells)

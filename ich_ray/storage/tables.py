@@ -293,6 +293,13 @@ def read_rows(store: Store, table: Table, columns: Sequence[str] | None = None) 
     return pa.concat_tables(pieces) if pieces else schema.empty_table()
 
 
+def read_part(store: Store, file_url: str, columns: Sequence[str]) -> pa.Table:
+    """Return columns of one of `Table.files`, in the order asked for."""
+    with _part_answered(file_url), store.open(file_url) as stream:
+        rows = _parquet(stream, file_url).read(columns=list(columns), use_threads=_THREADS)
+        return rows.select(list(columns))
+
+
 def iterate_groups(
     store: Store,
     file_url: str,

@@ -33,7 +33,7 @@ def pool_of(images: np.ndarray, masks: np.ndarray) -> SlicePool:
         previous=np.maximum(rows - 1, 0),
         next=np.minimum(rows + 1, len(rows) - 1),
         positive=((masks > 0) & (masks != IGNORED)).any((1, 2)),
-        whole_only=np.zeros(len(images), np.bool_),
+        whole_label=np.full(len(images), IGNORED, np.uint8),
         boxes=np.array([head_box(image) for image in images]),
         names=[f"exam e slice {row}" for row in rows],
     )

@@ -56,7 +56,8 @@ def ahead(loader: Loader, *, last: int = LAST, threads: int = 2, depth: int = 3)
 
 def same(found: Minibatch, expected: Minibatch) -> bool:
     tensors = [(found.images, expected.images), (found.masks, expected.masks)]
-    tensors.append((found.whole_only, expected.whole_only))
+    tensors.append((found.whole_label, expected.whole_label))
+    tensors.append((found.soft, expected.soft))
     rest = [(batch.items, batch.names, batch.side, batch.corners) for batch in (found, expected)]
     return all(torch.equal(*pair) for pair in tensors) and rest[0] == rest[1]
 

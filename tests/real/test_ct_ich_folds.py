@@ -17,6 +17,7 @@ import pytest
 
 from benchmarks.ct_ich_scores import HALF, PatientScores, figures
 from benchmarks.packed_corpus import differences, packed, read_pack, write_pack
+from ich_ray.exam import IGNORED
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
 from ich_ray.learning.sampling import SlicePool, SliceStack
 from ich_ray.overlap import slice_histogram
@@ -94,7 +95,7 @@ def real_pool(numbers: range) -> SlicePool:
         previous=np.maximum(rows - 1, 0),
         next=np.minimum(rows + 1, rows[-1]),
         positive=np.stack(masks).any((1, 2)),
-        whole_only=np.zeros(len(rows), np.bool_),
+        whole_label=np.full(len(rows), IGNORED, np.uint8),
         boxes=np.array([head_box(image) for image in images]),
         names=[f"exam e slice {number}" for number in numbers],
     )
