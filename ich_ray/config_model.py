@@ -130,9 +130,31 @@ class PredictConfig:
     batch: int = 8
     """Slices of one forward pass."""
 
+    parts_at_once: int = 2
+    """Parts of a corpus that an actor reads and writes beside each other; one batch at a time is
+    computed, so that reading and writing one part hides behind computing another."""
+
+    inference: Literal["whole_slice", "windows"] = "whole_slice"
+    """Whether a network sees a slice at once, or windows of the side of its training patches, half
+    a side apart, their probabilities averaged (the paper's way; 3.5 times the arithmetic)."""
+
+    flip: bool = False
+    """Whether it sees each slice flipped left to right too, both probabilities averaged."""
+
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    """Of convolutions, as of models; tf32 needs a GPU."""
+
+    compiled: bool = False
+    """Whether torch.compile fuses the trunk's passes, which pays on a GPU; an actor's first batch
+    then takes a minute or more, and needs a C++ compiler on every node."""
+
     def __post_init__(self) -> None:
         """Check that there is someone to predict."""
-        at_least(1, self, "actors", "batch")
+        at_least(1, self, "actors", "batch", "parts_at_once")
+        require(
+            self.gpus_per_actor > 0 or self.precision != "tf32",
+            "precision='tf32' needs gpus_per_actor above 0",
+        )
         at_least(0, self, "gpus_per_actor")
         positive_memory(self.memory_gb)
         require(

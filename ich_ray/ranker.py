@@ -31,8 +31,8 @@ class Shard(Protocol):
     def probabilities(self) -> Float32[np.ndarray, " slice"]:
         """Return the probability of hemorrhage of each slice."""
 
-    def keys(self) -> np.ndarray:
-        """Return the pseudonym of each slice, in the same order."""
+    def keys(self, rows: Int64[np.ndarray, " _"]) -> np.ndarray:
+        """Return the pseudonyms of some of them."""
 
 
 class Cut(NamedTuple):
@@ -183,10 +183,10 @@ def _with_counts(values: np.ndarray) -> tuple[list[str], list[int]]:
 
 
 def _tied_keys(shard: Shard, p: np.float32, head: str) -> np.ndarray:
-    tied = shard.probabilities() == p
-    if not tied.any():
+    tied = np.flatnonzero(shard.probabilities() == p)
+    if not len(tied):
         return np.empty(0, "U1")
-    keys = shard.keys()[tied].astype(str)
+    keys = shard.keys(tied).astype(str)
     return np.asarray(keys[np.char.startswith(keys, head)] if head else keys)
 
 

@@ -1,5 +1,6 @@
 """How much of a process's time went into waiting for data."""
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -55,6 +56,72 @@ class Stopwatch:
         found = now - self.started_s, self.waited_s
         self.started_s, self.waited_s = now, 0.0
         return found
+
+
+@dataclass(slots=True)
+class Busy:
+    """The time of a device that several threads share: at work, or waiting for what they bring."""
+
+    clock: Callable[[], float] = time.perf_counter
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _calls: int = field(default=0, init=False)
+    _at_work: int = field(default=0, init=False)
+    _since: float = field(default=0.0, init=False)
+    """When it last began to work, or to wait."""
+
+    _worked_s: float = field(default=0.0, init=False)
+    _waited_s: float = field(default=0.0, init=False)
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Bring it work for a while; without anyone who does, no time counts."""
+        with self._lock:
+            if self._calls == 0:
+                self._since = self.clock()
+            self._calls += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._count()
+                self._calls -= 1
+
+    def begin(self) -> None:
+        """Work is there."""
+        with self._lock:
+            self._count()
+            self._at_work += 1
+
+    def end(self) -> None:
+        """It is done."""
+        with self._lock:
+            self._count()
+            self._at_work -= 1
+
+    def lap(self) -> tuple[float, float]:
+        """Return (seconds, of them waited) since the last lap, and start anew.
+
+        >>> ticks = iter([0.0, 1.0, 3.0, 3.5, 4.0])
+        >>> busy = Busy(clock=lambda: next(ticks))
+        >>> with busy.call():
+        ...     busy.begin()
+        ...     busy.end()
+        >>> busy.lap()
+        (3.5, 1.5)
+        """
+        with self._lock:
+            self._count()
+            found = self._worked_s + self._waited_s, self._waited_s
+            self._worked_s = self._waited_s = 0.0
+        return found
+
+    def _count(self) -> None:
+        now = self.clock()
+        if self._at_work:
+            self._worked_s += now - self._since
+        elif self._calls:
+            self._waited_s += now - self._since
+        self._since = now
 
 
 @dataclass(slots=True)

@@ -2,48 +2,32 @@
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
 import ray.data
 
 from ich_ray.capacity import GB, Need, Process
-from ich_ray.config import InputConfig, PredictConfig
-from ich_ray.distributed import records, work
+from ich_ray.config import PredictConfig
+from ich_ray.distributed import records
 from ich_ray.distributed.cache import part_name
 from ich_ray.distributed.estimates import Planned
-from ich_ray.distributed.exam_predictions import exam_predictions
 from ich_ray.distributed.lineage import TrainedModel
 from ich_ray.distributed.metering import metered, reserved_by
-from ich_ray.distributed.origin import Origin, here
+from ich_ray.distributed.origin import here
+from ich_ray.distributed.part_predictor import PartPredictor, PredictionTask
 from ich_ray.distributed.progress import bar
 from ich_ray.distributed.resources import check_fits, options
 from ich_ray.distributed.session import Selection, Session, code_revision, fingerprint
 from ich_ray.errors import ConfigError
-from ich_ray.exam import Slice
-from ich_ray.stopwatch import Stopwatch
-from ich_ray.storage.checkpoints import load_weights
-from ich_ray.storage.corpus import read_exams
 from ich_ray.storage.leases import Lease
 from ich_ray.storage.objects import Store
 from ich_ray.storage.predictions import MAP_KIND, PREDICTIONS
-from ich_ray.storage.tables import Part, Table, commit_once, open_table, part_path, write_part
+from ich_ray.storage.tables import Part, Table, commit_once, open_table, part_path
 from ich_ray.storage.urls import join
 from ich_ray.windows import preprocessing_id
 
 if TYPE_CHECKING:
-    from ich_ray.learning.predictor import Predictor
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PredictionTask:
-    """One model on one selection, and where its predictions lie."""
-
-    model: TrainedModel
-    selection: Selection
-    url: str
+    pass
 
 
 def prediction_task(run: Session, model: TrainedModel, selection: Selection) -> PredictionTask:
@@ -58,12 +42,24 @@ def prediction_task(run: Session, model: TrainedModel, selection: Selection) -> 
             f"model {model.name} was trained with preprocessing {theirs}, and [input] describes "
             f"{ours}; predict with the settings that it was trained with"
         )
-    place = fingerprint(selection=selection.identity, preprocessing=ours, map=MAP_KIND)
+    place = fingerprint(
+        selection=selection.identity,
+        preprocessing=ours,
+        map=MAP_KIND,
+        **_deciding(run.settings.predict),
+    )
     return PredictionTask(
         model=model,
         selection=selection,
         url=run.store.url("predictions", model.identity, place),
     )
+
+
+def _deciding(pool: PredictConfig) -> dict[str, str | bool]:
+    """Return the pool's settings that decide predictions, where they are not the plain ones."""
+    plain = PredictConfig()
+    names = ("inference", "flip", "precision")
+    return {n: getattr(pool, n) for n in names if getattr(pool, n) != getattr(plain, n)}
 
 
 def predict(run: Session, task: PredictionTask) -> Table:
@@ -212,97 +208,16 @@ def _pool_over(
         },
         batch_size=1,
         batch_format="numpy",
-        compute=ray.data.ActorPoolStrategy(size=min(pool.actors, len(parts))),
+        compute=ray.data.ActorPoolStrategy(
+            size=min(pool.actors, len(parts)),
+            max_concurrent_calls_per_actor=pool.parts_at_once,
+            # One more is sent ahead, so that no thread waits for the driver.
+            max_tasks_in_flight_per_actor=pool.parts_at_once + 1,
+            enable_true_multi_threading=True,
+        ),
         **options(actor_of(pool)),
     )
     return records.rows("predict", dataset)
-
-
-class PartPredictor:
-    """Predicts the slices of whole parts; holds the network of one model at a time."""
-
-    def __init__(
-        self,
-        *,
-        store: Store,
-        tasks: Sequence[PredictionTask],
-        config: InputConfig,
-        pool: PredictConfig,
-        origin: Origin,
-    ) -> None:
-        # Here and not above: the driver, which starts the pool, has no need of torch.
-        import torch
-
-        torch.set_num_threads(1)
-        self.store, self.tasks, self.config, self.pool = store, tasks, config, pool
-        self.origin = origin
-        self.use_gpu = pool.gpus_per_actor > 0
-        self.lacks_gpu = self.use_gpu and not torch.cuda.is_available()
-        self.loaded: tuple[str, Predictor] | None = None
-
-    def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
-        """Predict the parts that a batch names, and write a predictions part for each.
-
-        Raises:
-            ConfigError: The actor reserves a GPU, and torch does not see it.
-        """
-        if self.lacks_gpu:
-            # Not while it starts: of an actor that does not, Ray tells no cause.
-            raise ConfigError(
-                "an actor of the pool reserves a GPU, and torch sees none on its node: install "
-                "torch's CUDA build and NVIDIA's driver there (cluster/Dockerfile has the build), "
-                "or set predict.gpus_per_actor=0"
-            )
-        with work.piece_of(self.origin) as watch:
-            parts = [
-                self._part(self.tasks[int(task)], str(url), watch)
-                for task, url in zip(batch["task"], batch["url"], strict=True)
-            ]
-        return {
-            "task": list(batch["task"]),
-            "url": list(batch["url"]),
-            "path": [part.path for part in parts],
-            "size": [part.size for part in parts],
-            "rows": [part.rows for part in parts],
-        }
-
-    def _part(self, task: PredictionTask, url: str, watch: Stopwatch) -> Part:
-        rows: list[dict[str, Any]] = []
-        sizes = []
-        exams = read_exams(self.store, url, splits=task.selection.holds, with_truth=False)
-        for exam in watch.over(exams):
-            rows += self._exam(task.model, exam)
-            sizes.append(len(exam))
-        table = pa.Table.from_pylist(rows, schema=PREDICTIONS)
-        name = part_name(task.selection, url)
-        part = write_part(self.store, task.url, name, table, sizes or None)
-        work.tell("part predicted", watch, part=name, slices=part.rows, waits=True)
-        return part
-
-    def _exam(self, model: TrainedModel, exam: list[Slice]) -> list[dict[str, Any]]:
-        rows = exam_predictions(exam, self._of(model), self.config, batch=self.pool.batch)
-        of = {"model": model.identity, "preprocessing": str(model.record["preprocessing"])}
-        return [row | of for row in rows]
-
-    def _of(self, model: TrainedModel) -> "Predictor":
-        """Return the network of a model, in the place of the one before it."""
-        import torch
-
-        from ich_ray.learning.predictor import predictor_of
-
-        if self.loaded is None or self.loaded[0] != model.identity:
-            self.loaded = None
-            record = model.record
-            weights = load_weights(self.store, model.url, record)
-            found = predictor_of(
-                {name: torch.from_numpy(np.array(value)) for name, value in weights.items()},
-                network=record["network"],
-                in_channels=record["in_channels"],
-                crop=record["crop"],
-                device="cuda" if self.use_gpu else "cpu",
-            )
-            self.loaded = model.identity, found
-        return self.loaded[1]
 
 
 def _finished_parts(store: Store, task: PredictionTask) -> dict[str, Part]:

@@ -24,8 +24,8 @@ from ich_ray.distributed.lineage import (
 )
 from ich_ray.distributed.metering import metered, reserved_by, tasks_at_once
 from ich_ray.distributed.origin import here
+from ich_ray.distributed.part_predictor import PredictionTask
 from ich_ray.distributed.predict import (
-    PredictionTask,
     planned_work,
     pool_need,
     predict_all,

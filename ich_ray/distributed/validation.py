@@ -14,7 +14,7 @@ from torch import nn
 
 from ich_ray import overlap, roc
 from ich_ray.config import InputConfig, ValidationConfig
-from ich_ray.distributed.exam_predictions import exam_predictions
+from ich_ray.distributed.exam_predictions import predictions_of
 from ich_ray.distributed.session import Selection
 from ich_ray.distributed.statistics import ExamStatistics, model_statistics, with_reference
 from ich_ray.learning.patchfcn import PatchFCN
@@ -95,7 +95,7 @@ class Validation:
     def _of_exam(
         self, exam: Sequence[Any], known: list[Any], predictor: Predictor
     ) -> ExamStatistics:
-        rows = exam_predictions(exam, predictor, self.input, batch=BATCH)
+        (rows,) = predictions_of([exam], predictor.predict, self.input, batch=BATCH)
         return model_statistics(
             "in training",
             known,

@@ -30,7 +30,14 @@ def piece_of(origin: Origin) -> Iterator[Stopwatch]:
         metrics.retries("read", retries.taken())
 
 
-def tell(what: str, watch: Stopwatch, *, part: str, slices: int, waits: bool = False) -> None:
+def tell(
+    what: str,
+    watch: Stopwatch,
+    *,
+    part: str,
+    slices: int,
+    spent: tuple[float, float] | None = None,
+) -> None:
     """Count a part that is done, and log it.
 
     Args:
@@ -38,13 +45,13 @@ def tell(what: str, watch: Stopwatch, *, part: str, slices: int, waits: bool = F
         watch: Ran since the part before.
         part: Its name, a hash.
         slices: Done in it.
-        waits: The watch knows how long the part waited for data.
+        spent: Seconds of the device since the part before, and of them those that it waited.
     """
-    seconds, waited_s = watch.lap()
+    seconds, _ = watch.lap()
     metrics.slices(slices)
     metrics.part(seconds)
-    if waits:
-        metrics.spent(seconds, waited_s)
+    if spent is not None:
+        metrics.spent(*spent)
     metrics.gpu_memory()
     _log.info(what, extra={"part": part, "slices": slices, "seconds": round(seconds, 3)})
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from ich_ray.errors import SurroundingsError
 from ich_ray.storage.objects import Store
@@ -46,10 +46,10 @@ class TeacherPart:
         columns = ("exam", "slice", "p")
         return self._said([read_part(self.store, url, columns) for url in self.urls]).p
 
-    def keys(self) -> np.ndarray:
-        """Return the pseudonym of each slice."""
-        rows = read_part(self.store, self.urls[0], ("slice",))
-        return np.array(rows["slice"].to_pylist(), np.str_)
+    def keys(self, rows: Int64[np.ndarray, " _"]) -> np.ndarray:
+        """Return the pseudonyms of some of the slices."""
+        column = read_part(self.store, self.urls[0], ("slice",))["slice"]
+        return np.array(column.take(pa.array(rows)).to_pylist(), np.str_)
 
     def exams(self) -> Iterator[Said]:
         """Yield what is said of each exam, with its maps."""

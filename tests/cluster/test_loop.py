@@ -19,7 +19,8 @@ from ich_ray.distributed.lineage import (
     trained_model,
 )
 from ich_ray.distributed.origin import Origin
-from ich_ray.distributed.predict import PartPredictor, predict, predict_all, prediction_task
+from ich_ray.distributed.part_predictor import PartPredictor
+from ich_ray.distributed.predict import predict, predict_all, prediction_task
 from ich_ray.distributed.session import Session, select
 from ich_ray.distributed.train import plan_train
 from ich_ray.errors import ConfigError

@@ -25,8 +25,8 @@ class Slices:
     def probabilities(self) -> np.ndarray:
         return self.p
 
-    def keys(self) -> np.ndarray:
-        return self.names
+    def keys(self, rows: np.ndarray) -> np.ndarray:
+        return np.asarray(self.names[rows])
 
     def in_shards(self, count: int, seed: int) -> list["Slices"]:
         order = np.random.default_rng(seed).permutation(len(self.p))

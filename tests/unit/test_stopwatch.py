@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ich_ray.stopwatch import Stopwatch
+from ich_ray.stopwatch import Busy, Stopwatch
 
 
 class Clock:
@@ -55,3 +55,35 @@ def test_waiting_that_fails_is_counted_too(clock: Clock) -> None:
     with pytest.raises(OSError):  # noqa: PT011  (it has no text)
         fail()
     assert watch.lap() == (4, 4)
+
+
+def test_a_shared_device_waits_only_while_somebody_brings_work_and_none_is_there(
+    clock: Clock,
+) -> None:
+    busy = Busy(clock=clock)
+    clock.now += 50
+    with busy.call():
+        clock.now += 3
+        with busy.call():
+            busy.begin()
+            clock.now += 5
+            busy.begin()  # another thread's, queued behind it
+            clock.now += 2
+            busy.end()
+            clock.now += 1
+            busy.end()
+            clock.now += 4
+    clock.now += 70
+    assert busy.lap() == (15, 7)
+    assert busy.lap() == (0, 0)
+
+
+def test_a_lap_in_the_middle_of_work_leaves_the_rest_to_the_next(clock: Clock) -> None:
+    busy = Busy(clock=clock)
+    with busy.call():
+        busy.begin()
+        clock.now += 5
+        assert busy.lap() == (5, 0)
+        clock.now += 2
+        busy.end()
+    assert busy.lap() == (2, 0)
