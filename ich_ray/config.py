@@ -5,6 +5,7 @@ The larger sections lie in files of their own beside this one, and are imported 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 from ich_ray.config_budget import BudgetConfig
@@ -18,6 +19,7 @@ from ich_ray.config_corpus import (
     PhantomConfig,
     template_names,
 )
+from ich_ray.config_export import ExportConfig
 from ich_ray.config_log import LogConfig
 from ich_ray.config_model import InputConfig, PredictConfig, PseudoLabelConfig
 from ich_ray.config_training import ModelConfig, ValidationConfig
@@ -29,6 +31,7 @@ __all__ = [
     "ClusterConfig",
     "CorpusConfig",
     "EvaluateConfig",
+    "ExportConfig",
     "IngestConfig",
     "InputConfig",
     "LogConfig",
@@ -38,6 +41,7 @@ __all__ = [
     "PhantomConfig",
     "PredictConfig",
     "PseudoLabelConfig",
+    "ReviewConfig",
     "Settings",
     "ShowConfig",
     "StoreConfig",
@@ -119,6 +123,40 @@ class ShowConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReviewConfig:
+    """Which slices of a teacher's ranking a reader looks at, and what he must not find."""
+
+    folder: str = "out/review"
+    """Local folder of the pages."""
+
+    percentiles: tuple[float, ...] = (5.0, 10.0, 15.0, 20.0, 25.0, 30.0)
+    """Values of C around which slices are drawn. Source: Lin & Yuh, section 2.2."""
+
+    slices_per_percentile: int = 20
+    seed: int = 0
+    """Of the draw, and of the order in which slices are shown."""
+
+    max_false_positive_rate: float = 0.5
+    """C grows while at most this share of the slices at its edge is false."""
+
+    def __post_init__(self) -> None:
+        """Check the percentiles and the limit."""
+        edges = (0.0, *self.percentiles, 100.0)
+        rising = all(a < b for a, b in pairwise(edges))
+        require(
+            len(self.percentiles) > 0 and rising,
+            "percentiles must rise, and lie between 0 and 100; got "
+            f"{', '.join(f'{percent:g}' for percent in self.percentiles) or 'none'}",
+        )
+        at_least(1, self, "slices_per_percentile")
+        at_least(0, self, "seed")
+        require(
+            0 < self.max_false_positive_rate < 1,
+            f"max_false_positive_rate must lie between 0 and 1, got {self.max_false_positive_rate}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """A whole experiment: named corpora, models and pseudo-labels, and one comparison."""
 
@@ -140,6 +178,8 @@ class Settings:
     evaluate: EvaluateConfig | None = None
     audit: AuditConfig = AuditConfig()
     show: ShowConfig = ShowConfig()
+    review: ReviewConfig = ReviewConfig()
+    export: ExportConfig = field(default_factory=ExportConfig)
 
     def __post_init__(self) -> None:
         """Check that every name that one section uses is a section of its kind."""
@@ -148,6 +188,7 @@ class Settings:
             self._selections(f"models.{name}.validation.tuning", model.validation.tuning)
             for pool in model.pseudo_labelled:
                 self._known(f"models.{name}.pseudo_labelled", pool, self.pseudo_labels)
+            self._targets(name, model)
             if model.init != "random":
                 self._known(f"models.{name}.init", model.init, self.models)
         for name, labels in self.pseudo_labels.items():
@@ -161,17 +202,6 @@ class Settings:
             self._selections("evaluate.test", self.evaluate.test)
             self._selections("evaluate.tuning", self.evaluate.tuning)
 
-    def _known(self, where: str, name: str, section: Mapping[str, object]) -> None:
-        if name not in section:
-            raise ConfigError(f"{where} names {name!r}; known: {', '.join(section) or 'none'}")
-
-    def _selections(self, where: str, selections: tuple[str, ...]) -> None:
-        for selection in selections:
-            corpus, _, split = selection.partition(":")
-            self._known(where, corpus, self.corpora)
-            if split:
-                self._known(f"{where} ({corpus})", split, self.corpora[corpus].splits)
-            self._targets(name, model)
     def _targets(self, name: str, model: ModelConfig) -> None:
         """Check that the pseudo-labels of a model are of one kind, and fit its crops."""
         modes = {pool: self.pseudo_labels[pool].mode for pool in model.pseudo_labelled}
@@ -189,3 +219,13 @@ class Settings:
                 "image_oracle labels only the whole: set input.size, and a crop as large"
             )
 
+    def _known(self, where: str, name: str, section: Mapping[str, object]) -> None:
+        if name not in section:
+            raise ConfigError(f"{where} names {name!r}; known: {', '.join(section) or 'none'}")
+
+    def _selections(self, where: str, selections: tuple[str, ...]) -> None:
+        for selection in selections:
+            corpus, _, split = selection.partition(":")
+            self._known(where, corpus, self.corpora)
+            if split:
+                self._known(f"{where} ({corpus})", split, self.corpora[corpus].splits)

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 
 STAGES = ("ingest", "train", "pseudo-label", "evaluate", "demo")
-VIEWS = ("audit", "show")
-"""They read corpora for a person, and no stage reads what they write."""
+VIEWS = ("audit", "show", "export", "review", "rank")
+"""They read tables for a person, and no stage reads what they write."""
 
 ELSEWHERE = ("submit", "status")
 """They deal with jobs of a cluster, and with what has run."""
@@ -18,6 +18,8 @@ clusters: ich-ray submit STAGE SETTINGS.toml --address http://HOST:8265
 runs: ich-ray status SETTINGS.toml [--address http://HOST:8265]
 sweeps: ich-ray train SETTINGS.toml --sweep SWEEP.toml
 corpora: ich-ray audit SETTINGS.toml [CORPUS ...], ich-ray show SETTINGS.toml CORPUS [EXAM]
+pseudo-labels: ich-ray review SETTINGS.toml NAME, ich-ray rank SETTINGS.toml NAME [--review FILE]
+results: ich-ray export SETTINGS.toml CORPUS [EXAM ...]
 exit codes: 0 done, 1 a bug, 2 settings or usage, 4 a data or quality gate failed,
             5 the surroundings failed (store, cluster, disk): try again
 help: ich-ray STAGE --help

@@ -28,6 +28,8 @@ SECTIONS = {
     "train": "models",
     "pseudo-label": "pseudo_labels",
     "evaluate": "evaluate",
+    "review": "pseudo_labels",
+    "rank": "pseudo_labels",
 }
 """Stage -> the section of the settings that it runs on."""
 
@@ -80,6 +82,16 @@ def parser_of(stage: str, *, words: str = "") -> argparse.ArgumentParser:
         else "write key and pseudonym of every object here",
     )
     parser.add_argument(
+        "--review",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help=argparse.SUPPRESS
+        if stage != "rank"
+        else "decisions that the page of ich-ray review exported; once for each reader",
+    )
+    parser.add_argument(
         "--sweep",
         metavar="FILE",
         help=argparse.SUPPRESS
@@ -108,6 +120,8 @@ def arguments_of(
     if options.private_map is not None and stage != "ingest":
         raise ConfigError(f"--private-map is an option of ingest, {stage} writes no map; leave it")
     refuse_sweep(stage, options)
+    if options.review and stage != "rank":
+        raise ConfigError(f"--review is an option of rank, {stage} reads no decisions; leave it")
     return options
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ich_ray.config import ModelConfig, PseudoLabelConfig, Settings
+from ich_ray.config import ModelConfig, PredictConfig, PseudoLabelConfig, Settings
 from ich_ray.distributed.cache import PoolSource
 from ich_ray.distributed.session import Selection, Session, fingerprint, select
 from ich_ray.errors import ConfigError, QualityError
@@ -171,12 +171,15 @@ def pseudo_label_lineage(run: Session, name: str) -> PseudoLabelLineage:
     teachers = tuple(trained_model(run, teacher) for teacher in config.teachers)
     selections = select(run, config.unlabelled)
     prevalence = select(run, config.prevalence_of)
-    inputs = {
+    inputs: dict[str, Any] = {
         "teacher": "+".join(teacher.identity for teacher in teachers),
         "unlabelled": [selection.identity for selection in selections],
         "prevalence_of": [selection.identity for selection in prevalence],
         "preprocessing": preprocessing_id(run.settings.input),
     }
+    inference = deciding_predictions(run.settings.predict)
+    if inference:
+        inputs["predict"] = inference
     ranker = _deciding_labels(config)
     if config.other_teachers:
         # Who has learned from whom is no part of their identities.
@@ -314,6 +317,13 @@ def _deciding(config: ModelConfig) -> dict[str, Any]:
     }
     kept = {key: value for key, value in deciding.items() if not void.get(key, False)}
     return {"recipe": RECIPE, **kept}
+
+
+def deciding_predictions(pool: PredictConfig) -> dict[str, str | bool]:
+    """Return the pool's settings that decide predictions, where they are not the plain ones."""
+    plain = PredictConfig()
+    names = ("inference", "flip", "precision")
+    return {n: getattr(pool, n) for n in names if getattr(pool, n) != getattr(plain, n)}
 
 
 def _deciding_labels(config: PseudoLabelConfig) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from ich_ray.config import PredictConfig
 from ich_ray.distributed import records
 from ich_ray.distributed.cache import part_name
 from ich_ray.distributed.estimates import Planned
-from ich_ray.distributed.lineage import TrainedModel
+from ich_ray.distributed.lineage import TrainedModel, deciding_predictions
 from ich_ray.distributed.metering import metered, reserved_by
 from ich_ray.distributed.origin import here
 from ich_ray.distributed.part_predictor import PartPredictor, PredictionTask
@@ -46,20 +46,13 @@ def prediction_task(run: Session, model: TrainedModel, selection: Selection) -> 
         selection=selection.identity,
         preprocessing=ours,
         map=MAP_KIND,
-        **_deciding(run.settings.predict),
+        **deciding_predictions(run.settings.predict),
     )
     return PredictionTask(
         model=model,
         selection=selection,
         url=run.store.url("predictions", model.identity, place),
     )
-
-
-def _deciding(pool: PredictConfig) -> dict[str, str | bool]:
-    """Return the pool's settings that decide predictions, where they are not the plain ones."""
-    plain = PredictConfig()
-    names = ("inference", "flip", "precision")
-    return {n: getattr(pool, n) for n in names if getattr(pool, n) != getattr(plain, n)}
 
 
 def predict(run: Session, task: PredictionTask) -> Table:

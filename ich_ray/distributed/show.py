@@ -53,7 +53,9 @@ def plan_show(run: Session, name: str, prefix: str = "") -> dict[str, Any]:
         ConfigError: There is no such exam.
     """
     corpus = open_corpus(run.store, name)
-    shown = {"exam": _find(run, corpus, prefix)["exam"]} if prefix else {"slices": corpus.num_rows}
+    shown: dict[str, Any] = {"slices": corpus.num_rows}
+    if prefix:
+        shown = {"exam": find_exam(index_table(run.store, corpus), name, prefix)["exam"]}
     return {"stage": "show", "corpus": name, **shown, "writes": run.settings.show.folder}
 
 
@@ -113,7 +115,7 @@ def show_exam(run: Session, name: str, prefix: str) -> ShowSummary:
         ConfigError: No exam, or several, begin so.
     """
     corpus = open_corpus(run.store, name)
-    found = _find(run, corpus, prefix)
+    found = find_exam(index_table(run.store, corpus), name, prefix)
     of_patient = read_exams(run.store, found["file"], splits=lambda p: p == found["patient"])
     exam = next(slices for slices in of_patient if slices[0].exam == found["exam"])
     page = _exam_page(run, corpus, exam)
@@ -121,20 +123,28 @@ def show_exam(run: Session, name: str, prefix: str) -> ShowSummary:
     return ShowSummary(page=url, corpus=name, exams=1, slices=len(exam))
 
 
-def _find(run: Session, corpus: Corpus, prefix: str) -> dict[str, Any]:
-    """Return exam, patient and file of the one exam whose name begins so."""
-    index = index_table(run.store, corpus).select(["exam", "patient", "file"])
+def find_exam(index: pa.Table, corpus: str, prefix: str) -> dict[str, Any]:
+    """Return the first row of the one exam whose name begins so.
+
+    Args:
+        index: Of the corpus (see `index_table`), or columns of it.
+        corpus: Its name.
+        prefix: The exam's pseudonym, or the first characters of it.
+
+    Raises:
+        ConfigError: No exam, or several, begin so.
+    """
     exams = sorted(index["exam"].unique().to_pylist())
     matching = [exam for exam in exams if exam.startswith(prefix)]
     if len(prefix) < SHORTEST_PREFIX or not matching:
         raise ConfigError(
-            f"corpus {corpus.name} has no exam {prefix!r}: give {SHORTEST_PREFIX} or more first "
+            f"corpus {corpus} has no exam {prefix!r}: give {SHORTEST_PREFIX} or more first "
             f"characters of one, e.g. {', '.join(e[:8] for e in exams[:3])}; without an exam, "
             "ich-ray show lists all"
         )
     if len(matching) > 1:
         raise ConfigError(
-            f"{len(matching)} exams of corpus {corpus.name} begin with {prefix!r}: "
+            f"{len(matching)} exams of corpus {corpus} begin with {prefix!r}: "
             f"{', '.join(matching[:3])}; give more characters"
         )
     (row, *_) = index.filter(pa.compute.equal(index["exam"], matching[0])).slice(0, 1).to_pylist()

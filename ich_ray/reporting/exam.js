@@ -3,7 +3,6 @@ const slices = JSON.parse(document.getElementById("slices").textContent);
 const place = document.getElementById("place");
 const marks = document.getElementById("marks");
 const strip = document.getElementById("strip");
-const SVG = "http://www.w3.org/2000/svg";
 
 slices.forEach((slice, i) => {
   const tick = document.createElement("i");
@@ -22,24 +21,9 @@ function show(i) {
     const image = view.querySelector("img");
     image.src = slice.pictures[view.dataset.window];
     image.alt = `Slice ${index + 1}, ${view.dataset.window} window.`;
-    const drawing = view.querySelector("svg");
-    drawing.setAttribute("viewBox", `0 0 ${slice.longest} ${slice.longest}`);
-    drawing.replaceChildren(...slice.marks.map((mark) => {
-      const path = document.createElementNS(SVG, "path");
-      path.setAttribute("d", mark.path);
-      path.setAttribute("stroke", mark.colour);
-      return path;
-    }));
+    drawOutlines(view.querySelector("svg"), slice.longest, slice.longest, slice.marks);
   }
-  document.getElementById("slice-facts").replaceChildren(...slice.facts.map(([name, value]) => {
-    const row = document.createElement("div");
-    const term = document.createElement("dt");
-    const said = document.createElement("dd");
-    term.textContent = name;
-    said.textContent = value;
-    row.append(term, said);
-    return row;
-  }));
+  listFacts(document.getElementById("slice-facts"), slice.facts);
   [...strip.children].forEach((tick, at) => tick.classList.toggle("here", at === index));
   history.replaceState(null, "", `#slice=${index + 1}`);
 }

@@ -1,6 +1,6 @@
 """A corpus: one row a slice, one row group an exam; written by ingest, read by every stage."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
@@ -175,6 +175,31 @@ def read_exams(
         found = sorted(rows.to_pylist(), key=lambda row: (row["exam"], row["index"]))
         for _, exam in groupby(found, key=lambda row: row["exam"]):
             yield [_slice(row, file_url) for row in exam]
+
+
+def read_slices(
+    store: Store, file_url: str, wanted: Mapping[str, Collection[str]]
+) -> Iterator[tuple[Slice, int, int]]:
+    """Yield single slices of a part, each with its number in its exam, and how many that has.
+
+    Of an exam the bytes are read, and only what is wanted is decoded. No labels, no masks.
+
+    Args:
+        store: Reaches the part.
+        file_url: One of `Corpus.files`.
+        wanted: Exam -> keys of its slices.
+
+    Raises:
+        SurroundingsError: As of `read_exams`.
+    """
+    columns = [name for name in SCHEMA.names if name not in _TRUTH | {"source", "etag"}]
+    for rows in iterate_groups(store, file_url, columns, where=("exam", wanted.__contains__)):
+        keys = rows["slice"].to_pylist()
+        order = np.argsort(rows["index"].to_numpy(), kind="stable").tolist()
+        for number, place in enumerate(order, start=1):
+            if keys[place] in wanted[rows["exam"][place].as_py()]:
+                (row,) = rows.slice(place, 1).to_pylist()
+                yield _slice(row, file_url), number, len(order)
 
 
 def index_table(store: Store, corpus: Corpus) -> pa.Table:

@@ -19,7 +19,7 @@ MAY_IMPORT = {  # beyond the standard library and its own floor
     | {"safetensors"}
     | {"ich_ray"},
     "ich_ray.learning": CORE | {"torch", "safetensors", "ich_ray"},
-    "ich_ray.reporting": CORE | {"matplotlib", "jinja2", "tensorboard", "ich_ray"},
+    "ich_ray.reporting": CORE | {"matplotlib", "jinja2", "PIL", "tensorboard", "ich_ray"},
     "ich_ray.distributed": CORE
     | {"ray", "torch", "tqdm", "pyarrow", "s3fs"}  # s3fs: the local server's first bucket
     | {"aiohttp", "requests", "tomli_w"}  # what Ray's job client raises; settings for a job
