@@ -9,7 +9,7 @@ READY := .venv/.ready
 	test-faults test-hosts check format \
 	image-check bench-phantom bench-codecs bench-ingest bench-speed bench-hostile bench-mutated \
 	bench-kills bench-planning bench-cluster bench-scaling bench-faults bench-train bench-ctich \
-	bench-device pack-ctich cluster-up cluster-down clean
+	bench-device bench-pseudo-label pack-ctich cluster-up cluster-down clean
 
 setup: $(READY)
 
@@ -135,6 +135,10 @@ pack-ctich: $(READY)
 # A step of lin2022 on a GPU against its limit and plain loops; short runs on what pack-ctich wrote.
 bench-device: $(READY)
 	$(BIN)/python -m benchmarks.train_device --pack $(OUT)/pack/ct_ich.npz --out $(OUT)/bench/train_device
+
+# The pool against a plain loop, a GPU's limit, a hundred million scores, killed actors (resumes).
+bench-pseudo-label: $(READY)
+	$(BIN)/python -m benchmarks.pseudo_label
 
 # A head, two workers, an S3 server and a submitter in network namespaces; needs root, on Linux.
 cluster-up: $(READY)

@@ -182,7 +182,7 @@ def measured(root: Path, *, rounds: int) -> Mapping[str, Any]:
         "pool_over_plain_loop_range": [round(min(ratios), 3), round(max(ratios), 3)],
         "pool_slices_per_s": round(statistics.median(one["pool"] for one in found), 2),
         "bytes_per_slice": round(statistics.mean(sizes)),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "pool_device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
     }
 
 

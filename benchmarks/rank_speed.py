@@ -127,7 +127,7 @@ def hash_of(positive: int, members: int, ranks: int) -> str:
 
 def measured(slices: int) -> dict[str, Any]:
     """Rank both corpora, in 16 shards and in one."""
-    found: dict[str, Any] = {"slices": slices, "exact": True, "peak_gib": 0.0}
+    found: dict[str, Any] = {"rank_slices": slices, "rank_exact": True, "rank_peak_gib": 0.0}
     for name, decimals in DECIMALS.items():
         sets = set()
         for num_shards in (16, 1):
@@ -138,10 +138,10 @@ def measured(slices: int) -> dict[str, Any]:
                 one = json.loads(done.stdout)
                 sets |= {one["set"], exact(Path(folder))}
             if num_shards == 16:
-                found[f"{name}_seconds"] = one["seconds"]
-                found["peak_gib"] = max(found["peak_gib"], one["peak_gib"])
-        found["exact"] &= len(sets) == 1
-    found["rank_1e8_seconds"] = max(found[f"{name}_seconds"] for name in DECIMALS)
+                found[f"rank_{name}_seconds"] = one["seconds"]
+                found["rank_peak_gib"] = max(found["rank_peak_gib"], one["peak_gib"])
+        found["rank_exact"] &= len(sets) == 1
+    found["rank_1e8_seconds"] = max(found[f"rank_{name}_seconds"] for name in DECIMALS)
     if slices != 100_000_000:
         found["rank_1e8_seconds"] = None
     return found
