@@ -5,10 +5,12 @@ Both predict the same slices (phantoms of 512 x 512) with the same network, batc
 - the pool: `predict` through Ray Data, one actor; it reads its parts from the store, decodes them,
   and writes its predictions. Between a long and a short run the difference counts, since an actor
   takes seconds to start whatever it does then;
-- the rival: a plain loop over tensors that are in memory, in a process of its own.
+- the rival: a plain loop over tensors that are in memory, in a process of its own, with the same
+  settings of the memory's allocator (learning.allocator); and once a round as torch comes.
 
 They alternate. `pool_over_plain_loop` is the throughput of the pool over that of the loop, the
-median of the rounds, with the lowest and the highest. On a GPU the network is DRN-D-38 in bfloat16,
+median of the rounds, with the lowest and the highest; `pool_over_untuned_loop` the same over the
+loop as torch comes. On a GPU the network is DRN-D-38 in bfloat16,
 compiled; on a CPU the narrow one in float32. Prints each round, and last one line of JSON.
 
     python -m benchmarks.label_speed [--rounds 5] [--out out/bench/label]
@@ -20,7 +22,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -111,16 +112,19 @@ def pool_seconds(run: Session, name: str) -> float:
     return time.perf_counter() - start
 
 
-def plain(root: Path) -> dict[str, float]:
+def plain(root: Path, *, tuned: bool) -> dict[str, float]:
     """Predict the long corpus from memory, in this process; return slices a second."""
     import numpy as np
 
     from ich_ray.distributed.inputs import channels_of
+    from ich_ray.learning.allocator import keep_freed_memory
     from ich_ray.learning.predictor import predictor_of
     from ich_ray.storage.checkpoints import load_weights
     from ich_ray.storage.corpus import read_exams
 
     torch.set_num_threads(1)
+    if tuned:
+        keep_freed_memory()
     with session(settings_of(root), Pseudonyms(PUBLIC_KEY)) as run:
         task, config = task_of(run, "long"), run.settings.predict
         weights = load_weights(run.store, task.model.url, task.model.record)
@@ -149,24 +153,25 @@ def plain(root: Path) -> dict[str, float]:
     return {"slices_per_s": len(inputs) / (time.perf_counter() - start)}
 
 
-def plain_in_a_process(root: Path) -> float:
+def plain_in_a_process(root: Path, loop: str) -> float:
     """Return slices a second of the plain loop, whose process ends afterwards."""
-    command = [sys.executable, "-m", "benchmarks.label_speed", "--plain", "--out", str(root)]
+    command = [sys.executable, "-m", "benchmarks.label_speed", "--loop", loop, "--out", str(root)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(json.loads(done.stdout.splitlines()[-1])["slices_per_s"])
 
 
 def one_round(run: Session, root: Path) -> dict[str, float]:
     """Return slices a second of both, the loop before and after the pool."""
-    before = plain_in_a_process(root)
+    before = plain_in_a_process(root, "tuned")
     seconds = {name: pool_seconds(run, name) for name in EXAMS}
-    after = plain_in_a_process(root)
+    after = plain_in_a_process(root, "tuned")
+    untuned = plain_in_a_process(root, "untuned")
     slices = {name: task_of(run, name).selection.corpus.num_rows for name in EXAMS}
     pool = (slices["long"] - slices["short"]) / (seconds["long"] - seconds["short"])
-    return {"pool": pool, "plain": statistics.mean([before, after])}
+    return {"pool": pool, "plain": statistics.mean([before, after]), "untuned": untuned}
 
 
-def measured(root: Path, *, rounds: int) -> Mapping[str, Any]:
+def measured(root: Path, *, rounds: int) -> dict[str, Any]:
     """Alternate both, and return the figures."""
     found = []
     with session(settings_of(root), Pseudonyms(PUBLIC_KEY)) as run:
@@ -180,6 +185,9 @@ def measured(root: Path, *, rounds: int) -> Mapping[str, Any]:
     return {
         "pool_over_plain_loop": round(statistics.median(ratios), 3),
         "pool_over_plain_loop_range": [round(min(ratios), 3), round(max(ratios), 3)],
+        "pool_over_untuned_loop": round(
+            statistics.median(one["pool"] / one["untuned"] for one in found), 3
+        ),
         "pool_slices_per_s": round(statistics.median(one["pool"] for one in found), 2),
         "bytes_per_slice": round(statistics.mean(sizes)),
         "pool_device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
@@ -198,10 +206,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("out/bench/label"))
-    parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--loop", choices=("tuned", "untuned"))
     options = parser.parse_args()
     root = options.out.resolve()
-    found = plain(root) if options.plain else measured(root, rounds=options.rounds)
+    if options.loop:
+        found = plain(root, tuned=options.loop == "tuned")
+    else:
+        found = measured(root, rounds=options.rounds)
     print(json.dumps(found))
 
 

@@ -14,6 +14,7 @@ from ich_ray.learning.inference import InferenceRule, inference_rule, slice_logi
 from ich_ray.learning.loading import fractions
 from ich_ray.learning.patchfcn import Logits, PatchFCN, placed
 from ich_ray.learning.precision import allow_tf32
+from ich_ray.windows import LEVELS
 
 
 class Predictions(NamedTuple):
@@ -41,10 +42,12 @@ class Predictor:
         self, inputs: UInt16[np.ndarray, "slice channel side side2"]
     ) -> Float[Tensor, "slice channel side side2"]:
         """Bring a batch to the device, while it may compute another one."""
-        # As signed: torch does no arithmetic with 16 bits without a sign.
-        levels = torch.from_numpy(np.ascontiguousarray(inputs).view(np.int16))
+        inputs = np.ascontiguousarray(inputs)
         if self.device.type != "cuda":
-            return fractions(levels).contiguous(memory_format=torch.channels_last)
+            images = torch.from_numpy(inputs).to(torch.float32).div_(LEVELS)
+            return images.contiguous(memory_format=torch.channels_last)
+        # As signed: torch's kernels for GPUs know few things of 16 bits without a sign.
+        levels = torch.from_numpy(inputs.view(np.int16))
         stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
         with torch.cuda.stream(stream):
             images = fractions(levels.pin_memory().to(self.device, non_blocking=True))

@@ -1,0 +1,46 @@
+"""Freed tensors are used again without new pages, in whichever thread."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import resource, sys, threading
+from ich_ray.learning.allocator import keep_freed_memory
+
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+import torch
+
+torch.set_num_threads(1)
+
+def passes():
+    for _ in range(3):
+        for megabytes in (40, 80):
+            torch.zeros(megabytes, 2**18).add_(1)
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    thread = threading.Thread(target=passes)
+    thread.start()
+    thread.join()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+print(faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
+def test_what_was_freed_costs_no_page_faults_again() -> None:
+    def measured(how: str) -> int:
+        command = [sys.executable, "-c", FAULTS, how]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        return int(done.stdout)
+
+    plain, kept = measured("plain"), measured("keep")
+    # Pages are of 4 kB, or of 2 MB where the system makes them so: 360 MB are 180 of these.
+    assert plain > 150, "memory is kept without a word"
+    assert kept < plain / 5
