@@ -19,6 +19,8 @@ from ich_ray.config_corpus import (
     PhantomConfig,
     template_names,
 )
+from ich_ray.config_diagnose import DiagnoseConfig
+from ich_ray.config_experiment import ExperimentConfig
 from ich_ray.config_export import ExportConfig
 from ich_ray.config_log import LogConfig
 from ich_ray.config_model import InputConfig, PredictConfig, PseudoLabelConfig
@@ -30,7 +32,9 @@ __all__ = [
     "BudgetConfig",
     "ClusterConfig",
     "CorpusConfig",
+    "DiagnoseConfig",
     "EvaluateConfig",
+    "ExperimentConfig",
     "ExportConfig",
     "IngestConfig",
     "InputConfig",
@@ -176,9 +180,11 @@ class Settings:
     models: Mapping[str, ModelConfig] = field(default_factory=dict)
     pseudo_labels: Mapping[str, PseudoLabelConfig] = field(default_factory=dict)
     evaluate: EvaluateConfig | None = None
+    experiment: ExperimentConfig | None = None
     audit: AuditConfig = AuditConfig()
     show: ShowConfig = ShowConfig()
     review: ReviewConfig = ReviewConfig()
+    diagnose: DiagnoseConfig = field(default_factory=DiagnoseConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
 
     def __post_init__(self) -> None:
@@ -201,6 +207,11 @@ class Settings:
                 self._known("evaluate.models", model_name, self.models)
             self._selections("evaluate.test", self.evaluate.test)
             self._selections("evaluate.tuning", self.evaluate.tuning)
+        if self.experiment is not None:
+            self._known("experiment.teacher", self.experiment.teacher, self.models)
+            self._known("experiment.student", self.experiment.student, self.models)
+            self._known("experiment.pool", self.experiment.pool, self.pseudo_labels)
+            self._selections("experiment.folds", self.experiment.folds)
 
     def _targets(self, name: str, model: ModelConfig) -> None:
         """Check that the pseudo-labels of a model are of one kind, and fit its crops."""

@@ -5,8 +5,11 @@ import sys
 from collections.abc import Sequence
 
 STAGES = ("ingest", "train", "pseudo-label", "evaluate", "demo")
-VIEWS = ("audit", "show", "export", "review", "rank")
+VIEWS = ("audit", "show", "export", "review", "rank", "diagnose")
 """They read tables for a person, and no stage reads what they write."""
+
+FAMILIES = ("experiment",)
+"""They run stages as processes of their own."""
 
 ELSEWHERE = ("submit", "status")
 """They deal with jobs of a cluster, and with what has run."""
@@ -17,8 +20,10 @@ stages: {", ".join(STAGES)}
 clusters: ich-ray submit STAGE SETTINGS.toml --address http://HOST:8265
 runs: ich-ray status SETTINGS.toml [--address http://HOST:8265]
 sweeps: ich-ray train SETTINGS.toml --sweep SWEEP.toml
+families of variants: ich-ray experiment SETTINGS.toml
 corpora: ich-ray audit SETTINGS.toml [CORPUS ...], ich-ray show SETTINGS.toml CORPUS [EXAM]
-pseudo-labels: ich-ray review SETTINGS.toml NAME, ich-ray rank SETTINGS.toml NAME [--review FILE]
+pseudo-labels: ich-ray review SETTINGS.toml NAME, ich-ray rank SETTINGS.toml NAME [--review FILE],
+               ich-ray diagnose SETTINGS.toml NAME [--against OTHER]
 results: ich-ray export SETTINGS.toml CORPUS [EXAM ...]
 exit codes: 0 done, 1 a bug, 2 settings or usage, 4 a data or quality gate failed,
             5 the surroundings failed (store, cluster, disk): try again
@@ -32,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.write(USAGE)
         return 0 if arguments else 2
     stage, *rest = arguments
-    known = STAGES + VIEWS + ELSEWHERE
+    known = STAGES + FAMILIES + VIEWS + ELSEWHERE
     if stage not in known:
         sys.stderr.write(f"ich-ray: unknown stage {stage!r}; known: {', '.join(known)}\n")
         return 2

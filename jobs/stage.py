@@ -30,6 +30,7 @@ SECTIONS = {
     "evaluate": "evaluate",
     "review": "pseudo_labels",
     "rank": "pseudo_labels",
+    "diagnose": "pseudo_labels",
 }
 """Stage -> the section of the settings that it runs on."""
 
@@ -92,6 +93,13 @@ def parser_of(stage: str, *, words: str = "") -> argparse.ArgumentParser:
         else "decisions that the page of ich-ray review exported; once for each reader",
     )
     parser.add_argument(
+        "--against",
+        metavar="OTHER",
+        help=argparse.SUPPRESS
+        if stage != "diagnose"
+        else "pseudo_labels section of another round, compared slice by slice",
+    )
+    parser.add_argument(
         "--sweep",
         metavar="FILE",
         help=argparse.SUPPRESS
@@ -122,6 +130,8 @@ def arguments_of(
     refuse_sweep(stage, options)
     if options.review and stage != "rank":
         raise ConfigError(f"--review is an option of rank, {stage} reads no decisions; leave it")
+    if options.against is not None and stage != "diagnose":
+        raise ConfigError(f"--against is an option of diagnose, {stage} compares nothing; leave it")
     return options
 
 

@@ -158,7 +158,7 @@ def _report(run: Session, found: Evaluation, identity: str) -> Report:
 def _settings_of_report(run: Session) -> dict[str, Any]:
     """Return the settings without the places of one machine."""
     settings = for_record(run.settings, run.pseudonyms)
-    views = ("audit", "show", "export")
+    views = ("audit", "show", "export", "experiment", "diagnose")
     apart = ("store", "cluster", "submit", "budget", "log", "phantoms", *views)
     for section in apart:
         del settings[section]

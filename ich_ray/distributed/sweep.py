@@ -4,15 +4,9 @@ Each is a process, since leases, records and signals of a stage are a process's 
 """
 
 import json
-import logging
-import os
-import signal
-import subprocess
 import sys
 import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +15,7 @@ import ray
 
 from ich_ray.config import Settings
 from ich_ray.distributed.lineage import ModelLineage, model_lineage
+from ich_ray.distributed.processes import side_by_side
 from ich_ray.distributed.resources import capacity_of, check_fits
 from ich_ray.distributed.session import Session, fingerprint
 from ich_ray.distributed.submit import SETTINGS_FILE, as_toml
@@ -40,14 +35,8 @@ from ich_ray.sweep import (
     trainings_at_once,
 )
 
-POLL_S = 0.2
-LET_GO_S = 60.0
-"""That a training which is told to stop may take to release its model."""
-
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 """Which cluster `cluster.address = "auto"` means."""
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -146,7 +135,7 @@ def _train(
     with tempfile.TemporaryDirectory(prefix="ich-ray-sweep-") as folder:
         # Of all settings as they are now: the user may change his files while the sweep runs.
         file = Path(folder, SETTINGS_FILE)
-        file.write_text(as_toml(_for_one(run.settings, among=len(sweep.members))))
+        file.write_text(as_toml(for_one(run.settings, among=len(sweep.members))))
         command = [sys.executable, "-m", "jobs", "train", str(file)]
         command += ["--json"] if as_json else []
         return side_by_side(
@@ -157,96 +146,13 @@ def _train(
         )
 
 
-def _for_one(settings: Settings, *, among: int) -> Settings:
-    """Return the settings of a training that joins this run's cluster and has its share of all."""
+def for_one(settings: Settings, *, among: int) -> Settings:
+    """Return the settings of a process that joins this run's cluster and has its share of all."""
     return replace(
         settings,
         cluster=replace(settings.cluster, address="auto"),
         budget=share_of(settings.budget, among=among),
     )
-
-
-def side_by_side(
-    commands: Mapping[str, Sequence[str]],
-    *,
-    at_once: int,
-    tell: Callable[[str], None],
-    variables: Mapping[str, str],
-) -> dict[str, int]:
-    """Run commands beside each other; whatever interrupts this ends them first.
-
-    Args:
-        commands: Name -> its command, in the order in which they start.
-        at_once: Processes at the same time.
-        tell: Receives their standard error, a line at a time: JSON as it is, all else after the
-            name. Any thread may call it.
-        variables: What their environment has beside this process's.
-
-    Returns:
-        Name -> exit code, negative of one that a signal ended.
-    """
-    waiting, codes = list(commands), dict[str, int]()
-    running: dict[str, tuple[subprocess.Popen[str], threading.Thread]] = {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                name = waiting.pop(0)
-                running[name] = _start(name, commands[name], tell, variables)
-            time.sleep(POLL_S)
-            for name in [n for n, (process, _) in running.items() if process.poll() is not None]:
-                process, reader = running.pop(name)
-                reader.join(timeout=LET_GO_S)
-                codes[name] = process.returncode
-                if codes[name]:
-                    _log.warning("%s ended with exit code %d; others go on", name, codes[name])
-    finally:
-        _end([process for process, _ in running.values()])
-        for _, reader in running.values():
-            reader.join(timeout=LET_GO_S)
-    return {name: codes[name] for name in commands}
-
-
-def _start(
-    name: str, command: Sequence[str], tell: Callable[[str], None], variables: Mapping[str, str]
-) -> tuple[subprocess.Popen[str], threading.Thread]:
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        env={**os.environ, **variables},
-        # Ctrl-C of a terminal reaches this process alone, which tells them once.
-        process_group=0,
-    )
-    reader = threading.Thread(target=_pass_on, args=(name, process, tell), daemon=True)
-    reader.start()
-    return process, reader
-
-
-def _pass_on(name: str, process: subprocess.Popen[str], tell: Callable[[str], None]) -> None:
-    assert process.stderr is not None
-    with process.stderr as lines:
-        for line in lines:
-            text = line.rstrip("\n")
-            tell(text if text.startswith("{") else f"{name}: {text}")
-
-
-def _end(processes: Iterable[subprocess.Popen[str]]) -> None:
-    """Tell processes to stop, and kill those that do not, or at a second interrupt."""
-    alive = [process for process in processes if process.poll() is None]
-    for process in alive:
-        process.send_signal(signal.SIGTERM)
-    ends = time.monotonic() + LET_GO_S
-    try:
-        for process in alive:
-            process.wait(timeout=max(0.0, ends - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        _log.warning("trainings did not stop within %g s, and are killed", LET_GO_S)
-    finally:
-        for process in alive:
-            process.kill()
-            process.wait()
 
 
 def _write(

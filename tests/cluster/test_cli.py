@@ -13,7 +13,7 @@ from ich_ray.config import Settings
 from ich_ray.settings import parse
 from ich_ray.storage.objects import Store
 from ich_ray.storage.tables import open_table, read_rows
-from jobs.cli import STAGES, VIEWS, main
+from jobs.cli import FAMILIES, STAGES, VIEWS, main
 from jobs.stage import arguments_of, settings_of
 from tests.cluster.tiny_experiment import files_under
 
@@ -338,7 +338,7 @@ def assert_exists(command: list[str]) -> None:
         assert module == "jobs.STAGE" or (REPOSITORY / (module.replace(".", "/") + ".py")).exists()
         return
     stage, *rest = arguments
-    assert stage in (*STAGES, *VIEWS, "STAGE"), command
+    assert stage in (*STAGES, *FAMILIES, *VIEWS, "STAGE"), command
     if rest and rest[0] != "SETTINGS.toml":
         words = "CORPUS" if stage in VIEWS else ""
         settings_of(arguments_of(stage, [str(REPOSITORY / rest[0]), *rest[1:]], words=words))

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from ich_ray.config import Settings
+from ich_ray.distributed.processes import side_by_side
 from ich_ray.distributed.submit import Request, _pack, request_of
-from ich_ray.distributed.sweep import SweepSummary, side_by_side
+from ich_ray.distributed.sweep import SweepSummary
 from ich_ray.settings import parse
 from ich_ray.storage.objects import Store
 from ich_ray.storage.tables import open_table, read_rows
@@ -245,7 +246,7 @@ def test_no_more_run_at_once_than_may_and_variables_reach_them(tmp_path: Path) -
 
 SWEEPS = """
 import pathlib, signal, sys
-from ich_ray.distributed.sweep import side_by_side
+from ich_ray.distributed.processes import side_by_side
 def stop(*_): raise KeyboardInterrupt
 for sent in (signal.SIGTERM, signal.SIGINT):
     signal.signal(sent, stop)
@@ -288,7 +289,7 @@ def test_who_stops_a_sweep_stops_its_trainings_and_starts_no_more(sent: signal.S
 
 
 def test_a_training_that_does_not_stop_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ich_ray.distributed.sweep.LET_GO_S", 0.5)
+    monkeypatch.setattr("ich_ray.distributed.processes.LET_GO_S", 0.5)
     deaf = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
     deaf += "sys.stderr.write('deaf\\n'); sys.stderr.flush(); time.sleep(600)"
 
