@@ -6,7 +6,7 @@ Both predict the same slices (phantoms of 512 x 512) with the same network, batc
   and writes its predictions. Between a long and a short run the difference counts, since an actor
   takes seconds to start whatever it does then;
 - the rival: a plain loop over tensors that are in memory, in a process of its own, with the same
-  settings of the memory's allocator (learning.allocator); and once a round as torch comes.
+  settings of the memory's allocator (distributed.allocator); and once a round as torch comes.
 
 They alternate. `pool_over_plain_loop` is the throughput of the pool over that of the loop, the
 median of the rounds, with the lowest and the highest; `pool_over_untuned_loop` the same over the
@@ -18,6 +18,7 @@ compiled; on a CPU the narrow one in float32. Prints each round, and last one li
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from typing import Any
 import torch
 
 from ich_ray.config import Settings
+from ich_ray.distributed.allocator import KEEP_FREED_MEMORY
 from ich_ray.distributed.ingest import ingest
 from ich_ray.distributed.lineage import trained_model
 from ich_ray.distributed.part_predictor import PredictionTask
@@ -112,19 +114,16 @@ def pool_seconds(run: Session, name: str) -> float:
     return time.perf_counter() - start
 
 
-def plain(root: Path, *, tuned: bool) -> dict[str, float]:
+def plain(root: Path) -> dict[str, float]:
     """Predict the long corpus from memory, in this process; return slices a second."""
     import numpy as np
 
     from ich_ray.distributed.inputs import channels_of
-    from ich_ray.learning.allocator import keep_freed_memory
     from ich_ray.learning.predictor import predictor_of
     from ich_ray.storage.checkpoints import load_weights
     from ich_ray.storage.corpus import read_exams
 
     torch.set_num_threads(1)
-    if tuned:
-        keep_freed_memory()
     with session(settings_of(root), Pseudonyms(PUBLIC_KEY)) as run:
         task, config = task_of(run, "long"), run.settings.predict
         weights = load_weights(run.store, task.model.url, task.model.record)
@@ -155,8 +154,9 @@ def plain(root: Path, *, tuned: bool) -> dict[str, float]:
 
 def plain_in_a_process(root: Path, loop: str) -> float:
     """Return slices a second of the plain loop, whose process ends afterwards."""
-    command = [sys.executable, "-m", "benchmarks.label_speed", "--loop", loop, "--out", str(root)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    command = [sys.executable, "-m", "benchmarks.label_speed", "--plain", "--out", str(root)]
+    environment = os.environ | (dict(KEEP_FREED_MEMORY) if loop == "tuned" else {})
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return float(json.loads(done.stdout.splitlines()[-1])["slices_per_s"])
 
 
@@ -206,13 +206,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("out/bench/label"))
-    parser.add_argument("--loop", choices=("tuned", "untuned"))
+    parser.add_argument("--plain", action="store_true")
     options = parser.parse_args()
     root = options.out.resolve()
-    if options.loop:
-        found = plain(root, tuned=options.loop == "tuned")
-    else:
-        found = measured(root, rounds=options.rounds)
+    found = plain(root) if options.plain else measured(root, rounds=options.rounds)
     print(json.dumps(found))
 
 

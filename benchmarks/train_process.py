@@ -27,7 +27,6 @@ from ich_ray.distributed.cache import open_pool
 from ich_ray.distributed.lineage import model_lineage
 from ich_ray.distributed.session import session
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
-from ich_ray.learning.allocator import keep_freed_memory
 from ich_ray.learning.epoch import Training, sum_over_group
 from ich_ray.learning.loading import Loader, Minibatch, slice_loader
 from ich_ray.learning.optimization import averaged, make_optimizer
@@ -122,7 +121,6 @@ def train(  # noqa: PLR0913  (what the two groups differ in)
             barrier=torch.distributed.barrier,
         )
     config = dataclasses.replace(config, checkpoint_every=config.steps)
-    keep_freed_memory()
     set_precision(config)
     torch.manual_seed(config.seed)
     network = placed(PatchFCN(config.network, in_channels=channels), device)

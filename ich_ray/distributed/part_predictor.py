@@ -55,10 +55,7 @@ class PartPredictor:
         # Here and not above: the driver, which starts the pool, has no need of torch.
         import torch
 
-        from ich_ray.learning.allocator import keep_freed_memory
-
         torch.set_num_threads(1)
-        keep_freed_memory()
         self.store, self.tasks, self.config, self.pool = store, tasks, config, pool
         self.origin = origin
         self.use_gpu = pool.gpus_per_actor > 0

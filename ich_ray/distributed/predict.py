@@ -9,6 +9,7 @@ import ray.data
 from ich_ray.capacity import GB, Need, Process
 from ich_ray.config import PredictConfig
 from ich_ray.distributed import records
+from ich_ray.distributed.allocator import KEEP_FREED_MEMORY
 from ich_ray.distributed.cache import part_name
 from ich_ray.distributed.estimates import Planned
 from ich_ray.distributed.lineage import TrainedModel, deciding_predictions
@@ -208,6 +209,7 @@ def _pool_over(
             max_tasks_in_flight_per_actor=pool.parts_at_once + 1,
             enable_true_multi_threading=True,
         ),
+        runtime_env={"env_vars": dict(KEEP_FREED_MEMORY)},
         **options(actor_of(pool)),
     )
     return records.rows("predict", dataset)

@@ -21,7 +21,6 @@ from ich_ray.distributed.training_listener import TrainingListener, values_befor
 from ich_ray.distributed.validation import Validation
 from ich_ray.distributed.work import piece_of
 from ich_ray.errors import ConfigError, QualityError
-from ich_ray.learning.allocator import keep_freed_memory
 from ich_ray.learning.drn_layout import trunk_from_published
 from ich_ray.learning.epoch import NotANumberError, Training, sum_over_group
 from ich_ray.learning.loading import Loader, slice_loader
@@ -60,7 +59,6 @@ def _train(job: TrainingJob) -> None:
     context = ray.train.get_context()
     worker = Worker(rank=context.get_world_rank(), world=context.get_world_size())
     torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "1"))))
-    keep_freed_memory()
     set_precision(job.config)
     device = ray.train.torch.get_device()
     with stall_watch(job.config.stall_s) as alive, _loader(job, worker, device) as loader:
