@@ -59,7 +59,7 @@ def flat(tree: Mapping[str, Any], path: str = "") -> Iterator[str]:
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from flat(value, f"{path}{key}.")
-        else:
+        elif value is not None:  # TOML has no null: a section that is not there is left out
             yield f"{path}{key}={json.dumps(value)}"
 
 
