@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: setup demo demo-real test test-others test-unit test-local test-cluster test-real test-gpu \
-	test-faults test-hosts check format \
+	test-labels test-faults test-hosts check format \
 	image-check bench-phantom bench-codecs bench-ingest bench-speed bench-hostile bench-mutated \
 	bench-kills bench-planning bench-cluster bench-scaling bench-faults bench-train bench-ctich \
 	bench-device bench-pseudo-label pack-ctich cluster-up cluster-down clean
@@ -51,12 +51,18 @@ endif
 experiment-phantoms: $(READY)
 	$(BIN)/ich-ray experiment experiments/lin2022_phantoms.toml
 
-# All but test-faults and test-hosts: what shares one Ray, and all else, side by side.
+# All but test-faults and test-hosts, two at a time: what shares one Ray, all else, and what becomes
+# of predictions, on a Ray of its own.
 test: $(READY)
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going test-cluster test-others
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target --keep-going \
+	  test-cluster test-others test-labels
 
 test-cluster: $(READY)
-	$(BIN)/pytest tests/cluster --ignore=tests/cluster/faults --ignore=tests/cluster/on_hosts
+	$(BIN)/pytest tests/cluster --ignore=tests/cluster/faults --ignore=tests/cluster/on_hosts \
+	  --ignore=tests/cluster/labels
+
+test-labels: $(READY)
+	$(BIN)/pytest tests/cluster/labels
 
 test-others: $(READY)
 	$(BIN)/pytest tests ich_ray --ignore=tests/cluster
