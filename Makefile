@@ -9,7 +9,7 @@ READY := .venv/.ready
 	test-labels test-faults test-hosts check format \
 	image-check bench-phantom bench-codecs bench-ingest bench-speed bench-hostile bench-mutated \
 	bench-kills bench-planning bench-cluster bench-scaling bench-faults bench-train bench-ctich \
-	bench-device bench-pseudo-label pack-ctich cluster-up cluster-down clean
+	bench-device bench-pseudo-label experiment-phantoms pack-ctich cluster-up cluster-down clean
 
 setup: $(READY)
 
