@@ -2,12 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -30,17 +27,6 @@ class Stopwatch:
             yield
         finally:
             self.waited_s += self.clock() - before
-
-    def over(self, items: Iterable[T]) -> Iterator[T]:
-        """Yield items; the time until each of them is there counts as waiting."""
-        source = iter(items)
-        end = object()
-        while True:
-            with self.waiting():
-                item = next(source, end)
-            if item is end:
-                return
-            yield item  # type: ignore[misc]  # the end is the only item of another type
 
     def lap(self) -> tuple[float, float]:
         """Return (seconds, of them waited) since the last lap, and start anew.

@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-
 import pytest
 
 from ich_ray.stopwatch import Busy, Stopwatch
@@ -18,21 +16,6 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-def test_the_time_until_an_item_comes_is_waiting_and_the_time_with_it_is_not(clock: Clock) -> None:
-    def slow() -> Iterator[str]:
-        for item in "ab":
-            clock.now += 3
-            yield item
-        clock.now += 1
-
-    watch, seen = Stopwatch(clock=clock), []
-    for item in watch.over(slow()):
-        clock.now += 10
-        seen.append(item)
-    assert seen == ["a", "b"]
-    assert watch.lap() == (27, 7)
 
 
 def test_a_lap_begins_anew(clock: Clock) -> None:
