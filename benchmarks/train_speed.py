@@ -36,6 +36,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from benchmarks import train_device, train_process
 from ich_ray.config import Settings
 from ich_ray.distributed import metrics
+from ich_ray.distributed.allocator import training_environment
 from ich_ray.distributed.ingest import ingest
 from ich_ray.distributed.phantoms import write_phantoms
 from ich_ray.distributed.session import session
@@ -84,6 +85,11 @@ def settings_text(root: Path, *, steps: int) -> str:
     return text
 
 
+def environment() -> dict[str, str]:
+    """Return what both have in their environment, as training has it."""
+    return training_environment(use_gpu=torch.cuda.is_available())
+
+
 def under_torchrun(settings: Path, *, workers: int, mock: bool) -> dict[str, Any]:
     """Train by plain torchrun; return what its first process measured."""
     out = settings.with_name("torchrun.json")
@@ -94,7 +100,7 @@ def under_torchrun(settings: Path, *, workers: int, mock: bool) -> dict[str, Any
             *(str(settings), str(out), *(["--mock"] if mock else [])),
         ],
         check=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment()},
     )
     found: dict[str, Any] = json.loads(out.read_text())
     return found
@@ -128,13 +134,15 @@ def _in_ray(arguments: dict[str, Any]) -> dict[str, Any]:
 
 def under_ray(settings: Path, *, workers: int, mock: bool) -> dict[str, Any]:
     """Train by Ray Train; return what its first process measured."""
-    on_gpu = torch.cuda.is_available()
     trainer = TorchTrainer(
         _in_ray,
         train_loop_config={"settings": settings.read_text(), "mock": mock},
-        torch_config=TorchConfig(backend="nccl" if on_gpu else "gloo"),
-        scaling_config=ScalingConfig(num_workers=workers, use_gpu=on_gpu),
-        run_config=RunConfig(storage_path=str(settings.with_name("ray"))),
+        torch_config=TorchConfig(backend="nccl" if torch.cuda.is_available() else "gloo"),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=torch.cuda.is_available()),
+        run_config=RunConfig(
+            storage_path=str(settings.with_name("ray")),
+            worker_runtime_env={"env_vars": environment()},
+        ),
     )
     found: dict[str, Any] = trainer.fit().return_value
     return found

@@ -15,3 +15,12 @@ KEEP_FREED_MEMORY: Mapping[str, str] = {
 """Environment of a process that keeps the memory of freed tensors for the next ones: it holds on to
 the most that it ever had. Read when the process starts, by glibc alone (mallopt(3)): told later, by
 mallopt, it no longer reaches the threads of a Ray worker."""
+
+
+def training_environment(*, use_gpu: bool) -> dict[str, str]:
+    """Return what a process of a training has in its environment: on a GPU torch keeps memory.
+
+    >>> training_environment(use_gpu=True)
+    {}
+    """
+    return {} if use_gpu else dict(KEEP_FREED_MEMORY)

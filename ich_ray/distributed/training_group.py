@@ -12,14 +12,15 @@ from typing import Any
 
 import pyarrow.fs
 import ray.train
-from ray.train import CheckpointConfig, RunConfig, UserCallback
+from ray.train import UserCallback
 from ray.train.backend import Backend, BackendConfig
-from ray.train.v2.api.config import FailureConfig, ScalingConfig
+from ray.train.v2.api.config import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from ich_ray.budget import Allowance
 from ich_ray.config import InputConfig, ModelConfig
 from ich_ray.distributed import logs, metrics
+from ich_ray.distributed.allocator import training_environment
 from ich_ray.distributed.lineage import ModelLineage
 from ich_ray.distributed.origin import Origin
 from ich_ray.distributed.training_needs import worker_of
@@ -199,7 +200,8 @@ def fit(job: TrainingJob) -> dict[str, Any]:
             accelerator_type=each.gpu_kind or None,
             elastic_resize_monitor_interval_s=RESIZE_S,
         ),
-        run_config=RunConfig(
+        # The declared type is that of Train V1, which V2 refuses.
+        run_config=RunConfig(  # type: ignore[arg-type]
             name=job.model.url.rsplit("/", 1)[1],
             storage_path=path,
             storage_filesystem=filesystem,
@@ -207,8 +209,8 @@ def fit(job: TrainingJob) -> dict[str, Any]:
                 max_failures=config.max_failures, controller_failure_limit=STARTS
             ),
             checkpoint_config=CheckpointConfig(num_to_keep=config.checkpoints_kept),
-            # The declared type is that of Train V1, whose callbacks V2 refuses.
-            callbacks=[_Failures(job.origin)],  # type: ignore[list-item]
+            callbacks=[_Failures(job.origin)],
+            worker_runtime_env={"env_vars": training_environment(use_gpu=config.use_gpu)},
         ),
     )
     try:
