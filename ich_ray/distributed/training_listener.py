@@ -43,15 +43,15 @@ class TrainingListener:
     look_at: int = field(init=False, default=0)
     """Step of the next look; the first step of all says when."""
 
-    step_s: float = field(init=False, default=0.0)
-    """Of the last step."""
+    since_look: Pace = field(init=False, default_factory=Pace)
+    """Steps since the last look."""
 
     def stepped(self, *, items: int, seconds: float, waited: float) -> None:
         """Count the slices, and the time."""
         self.alive()
         metrics.slices(items)
         metrics.spent(seconds, waited)
-        self.step_s = seconds
+        self.since_look.add(1, seconds=seconds, waited=waited)
         self.pace.add(self.job.config.batch, seconds=seconds, waited=waited)
 
     def reached(self, step: int, loss: float) -> None:
@@ -83,10 +83,13 @@ class TrainingListener:
         if step < self.look_at:
             return False
         going = ray.train.get_preemption_info()
-        # The first process's pace is all processes' calendar.
-        pace = torch.tensor(self.step_s, dtype=torch.float64, device=self.training.device)
-        torch.distributed.broadcast(pace, 0)
-        self.look_at = step + max(1, int(LOOK_S / max(float(pace), 1e-3)))
+        # The first process's pace is all processes' calendar: over all steps, as one may be quick.
+        steps = torch.tensor(
+            steps_until_look(self.since_look), dtype=torch.int64, device=self.training.device
+        )
+        torch.distributed.broadcast(steps, 0)
+        self.look_at = step + int(steps)
+        self.since_look = Pace()
         if going is None:
             return False
         self.hurried_at = step
@@ -116,6 +119,19 @@ class TrainingListener:
         self.alive()
         _log.info("checkpoint", extra={"rank": self.worker.rank, "step": snapshot.step})
         return stop
+
+
+def steps_until_look(pace: Pace) -> int:
+    """Return after how many steps the next look is due, by the pace of those before it.
+
+    >>> pace = Pace()
+    >>> for seconds in (0.05, 0.35):
+    ...     pace.add(1, seconds=seconds, waited=0.0)
+    >>> steps_until_look(pace)
+    100
+    """
+    most = LOOK_S * 1000
+    return max(1, int(min(LOOK_S * pace.per_s, most)))
 
 
 def values_before(snapshot: Snapshot | None) -> list[tuple[int, dict[str, float]]]:
