@@ -9,6 +9,7 @@ READY := .venv/.ready
 	test-labels test-faults test-hosts check format \
 	image-check bench-phantom bench-codecs bench-ingest bench-speed bench-hostile bench-mutated \
 	bench-kills bench-planning bench-cluster bench-scaling bench-faults bench-train bench-ctich \
+	bench-few-labels \
 	bench-device bench-pseudo-label experiment-phantoms pack-ctich cluster-up cluster-down clean
 
 setup: $(READY)
@@ -137,6 +138,11 @@ bench-train: $(READY)
 # of the steps in the experiment.
 bench-ctich: $(READY)
 	$(BIN)/python -m benchmarks.ct_ich_folds $(if $(MINUTES),--minutes $(MINUTES)) --out $(OUT)/bench/ct_ich
+
+# Teachers and students on real CT-ICH with 5, 10 and 20 labelled patients, three seeds: about an
+# hour on two cores. It resumes.
+bench-few-labels: $(READY)
+	$(BIN)/python -m benchmarks.few_labels --out $(OUT)/bench/few_labels
 
 # CT-ICH in one file of at most 40 MiB, for a machine that has numpy and torch alone.
 pack-ctich: $(READY)

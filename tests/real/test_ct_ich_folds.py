@@ -25,13 +25,10 @@ from ich_ray.splits import split_of
 from ich_ray.storage.corpora.ct_ich import CtIch
 from ich_ray.storage.corpus import hounsfield
 from ich_ray.windows import head_box, mask_to_grid, to_input
-from tests.real.test_demo_real_split import bleeding_pixels
+from tests.real.test_demo_real_split import bleeding_pixels, needs_real_data
 
 EXPERIMENT = tomllib.loads(
     (Path(__file__).parents[2] / "experiments" / "ct_ich_folds.toml").read_text()
-)
-needs_real_data = pytest.mark.skipif(
-    "ICH_RAY_REAL_DATA" not in os.environ, reason="ICH_RAY_REAL_DATA names no folder of real data"
 )
 
 

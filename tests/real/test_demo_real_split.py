@@ -20,7 +20,7 @@ from ich_ray.identity import PUBLIC_KEY, Pseudonyms
 from ich_ray.splits import split_of
 from ich_ray.storage.corpora.ct_ich import CtIch
 
-pytestmark = pytest.mark.skipif(
+needs_real_data = pytest.mark.skipif(
     "ICH_RAY_REAL_DATA" not in os.environ, reason="ICH_RAY_REAL_DATA names no folder of real data"
 )
 
@@ -56,6 +56,7 @@ def is_balanced(pixels: dict[str, int], shares: dict[str, float], seed: int) -> 
     )
 
 
+@needs_real_data
 def test_the_split_seed_is_the_first_that_is_balanced() -> None:
     corpus = tomllib.loads(SETTINGS.read_text())["corpora"]["ct_ich"]
     pixels = bleeding_pixels()
