@@ -110,6 +110,10 @@ class CorpusConfig:
     reader: Literal["dicomsdl", "pydicom"] = "dicomsdl"
     """Who reads ordinary DICOM objects; pydicom reads all others, and gives the same slices."""
 
+    automatic_masks: bool = False
+    """Take DICOM segmentations that say AUTOMATIC as reference masks: readers have checked them.
+    Else they are rejected, as what this or another system has predicted."""
+
     max_rejected_share: float = 0.05
     """A larger share of rejected objects fails the ingest before anything is committed."""
 
@@ -120,6 +124,10 @@ class CorpusConfig:
         require(
             self.layout != "nifti" or self.nifti.image != "",
             "layout nifti needs nifti.image, e.g. ct_scans/{patient}.nii",
+        )
+        require(
+            not self.automatic_masks or self.layout not in ("ct_ich", "nifti"),
+            f"automatic_masks is of DICOM segmentations, which layout {self.layout} does not have",
         )
         together = sum(self.splits.values())
         require(

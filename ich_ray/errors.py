@@ -97,11 +97,22 @@ class Reason(StrEnum):
 
     MASK_WITHOUT_SLICE = "mask_without_slice"
     MASK_MISMATCH = "mask_mismatch"
+    AUTOMATIC_MASK = "automatic_mask"
+    """A segmentation that an algorithm has made alone: a prediction, and no reference."""
+
     UNKNOWN_FILE = "unknown_file"
     """Not an object that this layout knows."""
 
 
-EXPECTED = frozenset({Reason.MISSING, Reason.LOCALIZER, Reason.DOCUMENT, Reason.OTHER_SERIES})
+EXPECTED = frozenset(
+    {
+        Reason.MISSING,
+        Reason.LOCALIZER,
+        Reason.DOCUMENT,
+        Reason.OTHER_SERIES,
+        Reason.AUTOMATIC_MASK,
+    }
+)
 """What any healthy source holds beside the slices that are read: no sign of a broken one."""
 
 

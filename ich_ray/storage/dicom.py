@@ -123,7 +123,11 @@ def read_slice(data: bytes, pseudonyms: Pseudonyms) -> Slice:
 
 
 def read_masks(
-    data: bytes, pseudonyms: Pseudonyms, slices: Mapping[str, Slice] | None = None
+    data: bytes,
+    pseudonyms: Pseudonyms,
+    slices: Mapping[str, Slice] | None = None,
+    *,
+    automatic: bool = False,
 ) -> dict[str, UInt8[np.ndarray, "rows columns"]]:
     """Return the masks of a segmentation by the pseudonym of the slice that each lies on.
 
@@ -134,11 +138,22 @@ def read_masks(
         data: The object.
         pseudonyms: Of its identifiers.
         slices: Of its exam, by key: those that it names must be where it says.
+        automatic: Whether a segment may be the work of an algorithm alone: what a model has
+            predicted, ours too, is no reference mask.
 
     Raises:
-        InvalidExam: The object cannot be read, names no slices, or lies elsewhere in the patient.
+        InvalidExam: The object cannot be read, names no slices, lies elsewhere in the patient, or
+            is the work of an algorithm.
+
+    Source: DICOM PS3.3 C.8.20.4 (Segment Algorithm Type).
     """
     found, (masks,) = guarded("ich_ray.storage.dicom_masks:decode_masks", data)
+    if found["automatic"] and not automatic:
+        raise InvalidExam(
+            Reason.AUTOMATIC_MASK,
+            "Segment Algorithm Type (0062,0008) is AUTOMATIC: a prediction, and no reference mask; "
+            "if readers have checked the corpus's masks, set automatic_masks = true for it",
+        )
     keys = [pseudonyms.of(uid) for uid in found["slices"]]
     if slices is not None:
         check_place(found, keys, slices, pseudonyms)

@@ -18,8 +18,9 @@ from ich_ray.storage.guarded import Answer
 def decode_masks(data: bytes) -> Answer:
     """Return what the slices are and where the frames lie, and the masks, `(slice, rows, columns)`.
 
-    The facts: `slices` are SOP Instance UIDs, `frame` is the Frame of Reference UID or empty, and
-    `planes` are index of the slice, corner, orientation and spacing (see `exam.Plane.of`).
+    The facts: `slices` are SOP Instance UIDs, `frame` is the Frame of Reference UID or empty,
+    `planes` are index of the slice, corner, orientation and spacing (see `exam.Plane.of`), and
+    `automatic` is whether a segment says that no person had a part in it.
 
     A pixel holds the subtype code (see `exam.HEMORRHAGE_TYPES`) of the segment whose label or
     description names one, else 1; where segments overlap, the first segment's.
@@ -36,6 +37,7 @@ def decode_masks(data: bytes) -> Answer:
                 "the segmentation names no source slices; export it with its references",
             )
         masks: UInt8[np.ndarray, "slice rows columns"] | None = None
+        automatic = False
         for number in segmentation.segment_numbers:
             frames = segmentation.get_pixels_by_source_instance(
                 slices,
@@ -45,14 +47,17 @@ def decode_masks(data: bytes) -> Answer:
             )[..., 0]
             if masks is None:
                 masks = np.zeros(frames.shape, np.uint8)
-            code = _subtype_code(segmentation.get_segment_description(number))
+            description = segmentation.get_segment_description(number)
+            automatic = automatic or _algorithm(description) == "AUTOMATIC"
+            code = _subtype_code(description)
             # A fractional segmentation holds shares of a pixel: half is inside.
             masks[(masks == 0) & (frames >= 0.5)] = code
         if masks is None:
             raise InvalidExam(Reason.NOT_AN_IMAGE, "the segmentation has no segments")
         frame = str(segmentation.get("FrameOfReferenceUID") or "").strip()
         planes = sorted(set(_planes(segmentation, slices)))
-    return {"slices": slices, "frame": frame, "planes": planes}, [masks]
+    facts = {"slices": slices, "frame": frame, "planes": planes, "automatic": automatic}
+    return facts, [masks]
 
 
 def _planes(segmentation: Dataset, slices: Sequence[str]) -> Iterator[tuple[Any, ...]]:
@@ -83,6 +88,10 @@ def _numbers(values: Any, count: int) -> tuple[float, ...]:
     if len(numbers) != count:
         raise InvalidExam(Reason.BAD_HEADER, "a frame's place has too few or too many numbers")
     return numbers
+
+
+def _algorithm(description: Dataset) -> str:
+    return str(description.get("SegmentAlgorithmType", "")).strip().upper()
 
 
 def _subtype_code(description: Any) -> int:

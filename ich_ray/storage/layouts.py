@@ -15,25 +15,27 @@ def layout_of(config: CorpusConfig) -> Layout:
     """Return the layout of a corpus, with its settings."""
     match config.layout:
         case "rsna":
-            return Rsna()
+            return Rsna(automatic_masks=config.automatic_masks)
         case "cq500":
-            return Cq500()
+            return Cq500(automatic_masks=config.automatic_masks)
         case "ct_ich":
             return CtIch()
         case "nifti":
             return Nifti(config.nifti)
         case "folder":
-            return Folder(config.nifti)
+            return Folder(config.nifti, automatic_masks=config.automatic_masks)
 
 
 def layout_id(config: CorpusConfig) -> str:
     """Return what a corpus records of its layout: rows of two are never in one table.
 
-    Templates and mask values decide what the same objects become, so they are part of it.
+    Templates, mask values and whose masks count decide what the same objects become, so they are
+    part of it.
 
     >>> layout_id(CorpusConfig(layout="rsna", source="data"))
     'rsna'
     """
+    name = f"{config.layout}-automatic" if config.automatic_masks else config.layout
     if config.nifti == NiftiConfig():
-        return config.layout
-    return f"{config.layout}-{content_hash(resolved(config.nifti))}"
+        return name
+    return f"{name}-{content_hash(resolved(config.nifti))}"

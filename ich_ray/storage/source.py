@@ -279,8 +279,8 @@ def _check_same(
     if table.properties["layout"] != layout_id(config):
         raise ConfigError(
             f"corpus {name} was ingested from the layout {table.properties['layout']}, not "
-            f"{layout_id(config)}; ingest this source, or with these nifti settings, under "
-            "another name"
+            f"{layout_id(config)}; ingest this source, or with these settings of its masks, "
+            "under another name"
         )
 
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from pydicom import Dataset
 
+from ich_ray.config import CorpusConfig, NiftiConfig
 from ich_ray.errors import ConfigError, InvalidExam, Reason, SurroundingsError
 from ich_ray.exam import Geometry, Slice
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
@@ -17,6 +18,7 @@ from ich_ray.storage.corpora.ct_ich import CtIch
 from ich_ray.storage.corpora.folder import Folder
 from ich_ray.storage.corpora.layout import Truth, with_truth
 from ich_ray.storage.corpora.rsna import Rsna
+from ich_ray.storage.layouts import layout_id, layout_of
 from ich_ray.storage.objects import Store
 from ich_ray.storage.part_writer import PartWriter, Planned
 from ich_ray.storage.tables import commit, write_part
@@ -239,6 +241,7 @@ def written_exam(
     truth_of_second: Truth,
     mask_rows: int = 8,
     change: Callable[[Dataset], None] = lambda made: None,
+    layout: Folder = Folder(),  # noqa: B008  (a frozen value)
     **header: Any,
 ) -> tuple[list[Slice], list[tuple[str, str | None]]]:
     """Two slices, the second marked by a segmentation, which a test may change."""
@@ -256,10 +259,10 @@ def written_exam(
         image = ct_slice(number, **header)
         path.write_bytes(to_bytes(image))
         objects.append(planned(path, "slice", NAMES.of(image.SOPInstanceUID), truth))
-    writer = PartWriter(Store(str(folder)), "c", Folder(), NAMES)
+    writer = PartWriter(Store(str(folder)), "c", layout, NAMES)
     exam = writer.read_exam(objects)
     masks = [(entry.outcome, entry.reason) for entry in exam.entries if entry.role == "mask"]
-    return exam.labelled_slices(Folder()), masks
+    return exam.labelled_slices(layout), masks
 
 
 def test_a_segmentation_marks_its_slices_and_no_others(tmp_path: Path) -> None:
@@ -276,6 +279,45 @@ def test_a_mask_that_contradicts_its_label_is_refused(tmp_path: Path) -> None:
     (_, second), masks = written_exam(tmp_path, NEGATIVE)
     assert masks == [("rejected", "mask_mismatch")]
     assert second.label is False
+
+
+def by_an_algorithm(made: Dataset) -> None:
+    made.SegmentSequence[0].SegmentAlgorithmType = "AUTOMATIC"
+    made.SegmentSequence[0].SegmentAlgorithmName = "another system"
+
+
+def by_an_algorithm_and_a_reader(made: Dataset) -> None:
+    made.SegmentSequence[0].SegmentAlgorithmType = "SEMIAUTOMATIC"
+    made.SegmentSequence[0].SegmentAlgorithmName = "another system"
+
+
+def test_what_an_algorithm_has_segmented_leaves_its_slices_without_a_label(tmp_path: Path) -> None:
+    (_, second), masks = written_exam(tmp_path, Truth(), change=by_an_algorithm)
+    assert masks == [("rejected", "automatic_mask")]
+    assert (second.mask, second.label) == (None, None)
+
+
+def test_a_segmentation_that_a_reader_has_corrected_counts(tmp_path: Path) -> None:
+    (_, second), masks = written_exam(tmp_path, Truth(), change=by_an_algorithm_and_a_reader)
+    assert (masks, second.label) == ([("accepted", None)], True)
+
+
+def test_a_corpus_may_say_that_readers_have_checked_what_an_algorithm_made(tmp_path: Path) -> None:
+    layout = Folder(automatic_masks=True)
+    (_, second), masks = written_exam(tmp_path, Truth(), change=by_an_algorithm, layout=layout)
+    assert (masks, second.label) == ([("accepted", None)], True)
+
+
+def test_the_setting_of_automatic_masks_is_part_of_what_a_corpus_is() -> None:
+    plain, checked = (
+        CorpusConfig(layout="folder", source="data", automatic_masks=value)
+        for value in (False, True)
+    )
+    assert layout_id(plain) == "folder"
+    assert layout_id(checked) != layout_id(plain)
+    assert layout_of(checked) == Folder(automatic_masks=True)
+    with pytest.raises(ConfigError, match="layout nifti does not have"):
+        dataclasses.replace(checked, layout="nifti", nifti=NiftiConfig(image="{patient}.nii"))
 
 
 def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:

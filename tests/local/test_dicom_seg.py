@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ich_ray.errors import InvalidExam
+from ich_ray.errors import InvalidExam, Reason
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
 from ich_ray.phantom import SITES, PhantomExam, make_exam
 from ich_ray.storage import dicom, dicom_seg
@@ -84,9 +84,19 @@ def test_highdicom_and_our_own_ingest_read_the_same_mask(site: str) -> None:
     )
     assert (planes[..., 0] == (exam.mask > 0)).all()
     slices = {item.key: item for item in (dicom.read_slice(one, NAMES) for one in objects)}
-    ingested = dicom.read_masks(data, NAMES, slices)
+    ingested = dicom.read_masks(data, NAMES, slices, automatic=True)
     for uid, mask in zip(exam.sop_uids, exam.mask, strict=True):
         assert (ingested.get(NAMES.of(uid), np.zeros_like(mask)) == (mask > 0)).all()
+
+
+def test_what_was_exported_is_no_reference_mask_of_an_ingest() -> None:
+    images = tilted()
+    slices = {
+        item.key: item for item in (dicom.read_slice(to_bytes(image), NAMES) for image in images)
+    }
+    with pytest.raises(InvalidExam, match=r"AUTOMATIC: a prediction.*automatic_masks") as caught:
+        dicom.read_masks(written(images, some_mask()), NAMES, slices)
+    assert caught.value.reason == Reason.AUTOMATIC_MASK
 
 
 def test_a_tilted_gantry_and_oblong_pixels_stay_as_they_are(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ class Cq500:
     kind: Kind = "hu"
     window: tuple[float, float] | None = None
     zero_masks: bool = False
+    automatic_masks: bool = False
 
     def role(self, key: str) -> Role:
         """Tell slices by their folders, tables by their names."""
@@ -155,7 +156,7 @@ class Cq500:
         self, key: str, data: bytes, slices: Mapping[str, Slice], pseudonyms: Pseudonyms
     ) -> dict[str, UInt8[np.ndarray, "rows columns"]]:
         """Decode a segmentation; the corpus has none of its own."""
-        return dicom.read_masks(data, pseudonyms, slices)
+        return dicom.read_masks(data, pseudonyms, slices, automatic=self.automatic_masks)
 
 
 def _box(line: int, row: Mapping[str, str]) -> Box:

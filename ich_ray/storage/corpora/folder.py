@@ -38,6 +38,7 @@ class Folder:
     kind: Kind = "hu"
     window: tuple[float, float] | None = None
     zero_masks: bool = True
+    automatic_masks: bool = False
 
     def role(self, key: str) -> Role:
         """Only the labels, the phantoms' manifest and NIfTI masks are known by name."""
@@ -85,4 +86,4 @@ class Folder:
         if is_volume(key):
             mask = nifti.read_mask(data, codes=mask_codes(self.config))
             return nifti.masks_on(mask, slices)
-        return dicom.read_masks(data, pseudonyms, slices)
+        return dicom.read_masks(data, pseudonyms, slices, automatic=self.automatic_masks)

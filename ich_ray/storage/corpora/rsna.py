@@ -34,6 +34,7 @@ class Rsna:
     kind: Kind = "hu"
     window: tuple[float, float] | None = None
     zero_masks: bool = False
+    automatic_masks: bool = False
 
     def role(self, key: str) -> Role:
         """Slices are named `ID_*.dcm`."""
@@ -74,7 +75,7 @@ class Rsna:
         self, key: str, data: bytes, slices: Mapping[str, Slice], pseudonyms: Pseudonyms
     ) -> dict[str, UInt8[np.ndarray, "rows columns"]]:
         """Decode a segmentation; the competition has none."""
-        return dicom.read_masks(data, pseudonyms, slices)
+        return dicom.read_masks(data, pseudonyms, slices, automatic=self.automatic_masks)
 
 
 def _truth(flags: dict[str, bool]) -> Truth:
