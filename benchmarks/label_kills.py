@@ -24,6 +24,7 @@ import numpy as np
 import psutil
 import ray
 
+from benchmarks.process_tree import workers_of
 from ich_ray.config import Settings
 from ich_ray.distributed.ingest import ingest
 from ich_ray.distributed.lineage import finished_pseudo_labels, trained_model
@@ -97,19 +98,6 @@ def content(root: Path) -> list[str]:
     return sorted(hashlib.sha256(repr(row).encode()).hexdigest() for row in rows)
 
 
-def processes(name: str) -> list[psutil.Process]:
-    """Return the processes of this cluster that do such work now."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            said = " ".join(process.cmdline())
-        except psutil.Error:
-            continue
-        if said.startswith(name):
-            found.append(process)
-    return found
-
-
 class Killer:
     """Kills by a schedule, from a thread of its own."""
 
@@ -142,7 +130,7 @@ class Killer:
 
     def _wait(self, name: str, *, busy: bool) -> psutil.Process | None:
         while not self.over.wait(0.002):
-            found = [p for p in processes(name) if not busy or ".submit" in " ".join(p.cmdline())]
+            found = [p for p in workers_of(name) if not busy or ".submit" in " ".join(p.cmdline())]
             if found:
                 return found[int(self.rng.integers(len(found)))]
         return None

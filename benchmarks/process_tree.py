@@ -1,5 +1,6 @@
-"""CPU time and peak memory of a command and of all the processes that it starts."""
+"""Processes below one: those of a name, and the CPU time and peak memory of all of a command."""
 
+import contextlib
 import os
 import subprocess
 import tempfile
@@ -67,6 +68,16 @@ class _Tree:
             one.peak_mb = max(one.peak_mb, _peak_mb(status))
             one.worker = one.worker or of_worker
             one.raylet = one.raylet or title.split(" ")[0].endswith("/raylet")
+
+
+def workers_of(name: str) -> list[psutil.Process]:
+    """Return the processes below this one whose title begins so, as a Ray actor's does."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if " ".join(process.cmdline()).startswith(name):
+                found.append(process)
+    return found
 
 
 def run(command: Sequence[str], environment: Mapping[str, str]) -> Usage:

@@ -8,17 +8,9 @@ from collections.abc import Callable, Iterator
 
 import psutil
 
+from benchmarks.process_tree import workers_of
+
 PATIENCE_S = 90
-
-
-def workers_of(name: str) -> list[psutil.Process]:
-    """Return the processes of this cluster whose actors have this name."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if " ".join(process.cmdline()).startswith(name):
-                found.append(process)
-    return found
 
 
 @contextlib.contextmanager
