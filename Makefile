@@ -135,9 +135,10 @@ bench-train: $(READY)
 	$(BIN)/python -m benchmarks.train_speed
 
 # Five folds by patient on real CT-ICH: half an hour on two cores; MINUTES, of all trainings, instead
-# of the steps in the experiment.
+# of the steps in the experiment. INFERENCE=windows predicts with the same models by windows.
 bench-ctich: $(READY)
-	$(BIN)/python -m benchmarks.ct_ich_folds $(if $(MINUTES),--minutes $(MINUTES)) --out $(OUT)/bench/ct_ich
+	$(BIN)/python -m benchmarks.ct_ich_folds $(if $(MINUTES),--minutes $(MINUTES)) \
+	  $(if $(INFERENCE),--inference $(INFERENCE)) --out $(OUT)/bench/ct_ich
 
 # Teachers and students on real CT-ICH with 5, 10 and 20 labelled patients, three seeds: about an
 # hour on two cores. It resumes.

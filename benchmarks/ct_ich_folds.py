@@ -12,9 +12,11 @@ exam AUC in each fold, the plain intensity threshold with the cuts that are best
 
     python -m benchmarks.ct_ich_folds [--minutes 26 | --steps 1800] [--folds 0 1 2 3 4]
         [--source $ICH_RAY_REAL_DATA/ct-ich-v1] [--out out/bench/ct_ich] [--store OUT/store]
+        [--inference whole_slice|windows]
 
 `--minutes` is for all trainings together: a step is timed first, and what was decided is kept in
-OUT/steps.json, so that the same command goes on with the same models. Prints a table, and last one
+OUT/steps.json, so that the same command goes on with the same models; with `--inference windows`
+too, which tells how far windows and whole slices differ. Prints a table, and last one
 line of JSON.
 """
 
@@ -160,6 +162,7 @@ def measure(raw: dict[str, Any], folds: list[str], out: Path) -> dict[str, Any]:
         "slices": sum(len(one.p) for one in everyone),
         "steps": raw["models"][folds[0]]["steps"],
         "pixel_threshold": 0.5,
+        "inference": settings.predict.inference,
         "train_minutes": round(train_s / 60, 2),
         "off_the_reports": off,
     }
@@ -172,6 +175,7 @@ def main() -> int:
     length.add_argument("--minutes", type=float, help="of all trainings together")
     length.add_argument("--steps", type=int, help="of each training")
     parser.add_argument("--folds", type=int, nargs="+", default=range(5), choices=range(5))
+    parser.add_argument("--inference", default="whole_slice", choices=("whole_slice", "windows"))
     parser.add_argument("--source", default="")
     parser.add_argument("--out", type=Path, default=Path("out/bench/ct_ich"))
     parser.add_argument("--store", default="")
@@ -183,13 +187,15 @@ def main() -> int:
     out.mkdir(parents=True, exist_ok=True)
     source = str(Path(options.source or f"{data}/ct-ich-v1").resolve())
     raw = experiment(out, options.store or str(out / "store"), source)
+    raw["predict"] = {"inference": options.inference}
+    reports = out if options.inference == "whole_slice" else out / options.inference
 
     def inside() -> int:
         steps = options.steps
         if options.minutes is not None:
             steps = decided_steps(raw, options.minutes, out)
         settings = raw if steps is None else with_steps(raw, steps)
-        found = measure(settings, [f"fold_{number}" for number in options.folds], out)
+        found = measure(settings, [f"fold_{number}" for number in options.folds], reports)
         print(json.dumps(found))
         return 0
 
