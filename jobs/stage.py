@@ -31,6 +31,7 @@ SECTIONS = {
     "review": "pseudo_labels",
     "rank": "pseudo_labels",
     "diagnose": "pseudo_labels",
+    "experiment": "experiment",
 }
 """Stage -> the section of the settings that it runs on."""
 

@@ -88,7 +88,7 @@ class ExperimentSummary:
             for name, code in self.failed.items()
         ]
         lines += [f"waits for what failed: {', '.join(self.waiting)}"] if self.waiting else []
-        done = "up to date" if self.up_to_date else "done"
+        done = "up to date" if self.up_to_date else "incomplete" if self.failed else "done"
         what = f"experiment of {len(self.seeds)} seeds: {done}, table {self.writes}"
         return "\n".join([*lines, what])
 
