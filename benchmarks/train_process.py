@@ -28,7 +28,7 @@ from ich_ray.distributed.lineage import model_lineage
 from ich_ray.distributed.session import session
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
 from ich_ray.learning.epoch import Training, sum_over_group
-from ich_ray.learning.loading import Loader, Minibatch, slice_loader
+from ich_ray.learning.loading import Loader, Minibatches, slice_loader
 from ich_ray.learning.optimization import averaged, make_optimizer
 from ich_ray.learning.patchfcn import PatchFCN, placed
 from ich_ray.learning.precision import set_precision
@@ -46,7 +46,7 @@ class _Timed:
     loader: Loader
     cpu_s: float = 0.0
 
-    def __call__(self, step: int) -> Minibatch:
+    def __call__(self, step: int) -> Minibatches:
         """Load, and count the time."""
         before = time.thread_time()
         found = self.loader(step)
@@ -55,14 +55,14 @@ class _Timed:
 
 
 class _Mock:
-    """Has one minibatch in memory, and gives it for every step."""
+    """Has the minibatches of one step in memory, and gives them for every step."""
 
     def __init__(self, loader: Loader) -> None:
-        self.minibatch = loader(0)
+        self.minibatches = loader(0)
 
-    def __call__(self, step: int) -> Minibatch:
-        """Return it."""
-        return self.minibatch
+    def __call__(self, step: int) -> Minibatches:
+        """Return them."""
+        return self.minibatches
 
 
 @dataclass

@@ -223,11 +223,12 @@ class Settings:
                 "of them soft, or none"
             )
         whole = [pool for pool, mode in modes.items() if mode == "image_oracle"]
-        if whole and not 0 < self.input.size <= model.crop:
+        crop = model.pseudo_crop or model.crop
+        if whole and not 0 < self.input.size <= crop:
             raise ConfigError(
-                f"models.{name}.crop={model.crop} is smaller than the slices of "
+                f"models.{name}.pseudo_crop={crop} is smaller than the slices of "
                 f"{', '.join(whole)} (input.size={self.input.size or 'their own'}), of which mode "
-                "image_oracle labels only the whole: set input.size, and a crop as large"
+                "image_oracle labels only the whole: set input.size, and pseudo_crop to it"
             )
 
     def _known(self, where: str, name: str, section: Mapping[str, object]) -> None:

@@ -65,6 +65,10 @@ class ModelConfig:
     """URL of a file with weights for the trunk in fyu/drn's layout, .pth or .safetensors."""
 
     crop: int = 240
+    pseudo_crop: int = 0
+    """Side of the crops of pseudo-labelled slices, pixels; 0: as `crop`. With input.size they are
+    seen whole."""
+
     batch: int = 16
     """Items of a step over all workers together."""
 
@@ -143,6 +147,15 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Check what can be checked without the other sections."""
         require(self.crop % 8 == 0 and self.crop > 0, f"crop must be a multiple of 8: {self.crop}")
+        require(
+            self.pseudo_crop % 8 == 0 and self.pseudo_crop >= 0,
+            f"pseudo_crop must be 0 or a multiple of 8: {self.pseudo_crop}",
+        )
+        require(
+            self.pseudo_crop in (0, self.crop) or self.normalisation != "synchronised",
+            f"normalisation='synchronised' needs crops of one size: pseudo_crop={self.pseudo_crop} "
+            f"is not crop={self.crop}",
+        )
         at_least(1, self, "steps", "batch", "num_workers", "checkpoint_every", "checkpoints_kept")
         at_least(0, self, "seed", "max_failures", "warmup_steps", "min_workers", "read_ahead")
         at_least(0, self, "stall_s")

@@ -82,7 +82,8 @@ def arms_of(experiment: ExperimentConfig) -> tuple[Arm, ...]:
 def with_family(settings: Settings) -> Settings:
     """Return settings that also have the sections of every variant, seed and round.
 
-    The students of `image_slice_oracle` see whole slices: their crop is `input.size`.
+    The students of `image_slice_oracle` see pseudo-labelled slices whole: their `pseudo_crop` is
+    `input.size`.
 
     Raises:
         ConfigError: There is no experiment or no evaluation, one of its sections is there already
@@ -212,7 +213,7 @@ def _student(settings: Settings, experiment: ExperimentConfig, arm: Arm, seed: i
     else:
         template = replace(template, init="random")
     if arm.variant == "image_slice_oracle" and settings.input.size:
-        template = replace(template, crop=settings.input.size)
+        template = replace(template, pseudo_crop=settings.input.size)
     return replace(template, seed=seed, pseudo_labelled=(section(arm.pool, seed),))
 
 

@@ -39,4 +39,5 @@ def kind_of_work(config: ModelConfig) -> str:
     """Name what decides how long a step takes."""
     device = f"gpu {config.gpu_kind}" if config.use_gpu else "cpu"
     how = f"{config.precision}{' compiled' if config.compiled else ''}"
-    return f"train {config.network} {config.crop} x {config.batch} {how} {device}"
+    pseudo = f" and {config.pseudo_crop}" if config.pseudo_crop else ""
+    return f"train {config.network} {config.crop}{pseudo} x {config.batch} {how} {device}"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from ich_ray.config import ModelConfig
 from ich_ray.exam import IGNORED, SURE
 from ich_ray.learning.augment import crops
-from ich_ray.learning.loading import Loader, Minibatch, fractions
+from ich_ray.learning.loading import Loader, Minibatch, Minibatches, fractions
 from ich_ray.learning.losses import (
     LossSums,
     loss_sums,
@@ -115,27 +116,41 @@ class Share(NamedTuple):
     labels: Tensor
 
 
-def shares_of(training: Training, batch: Minibatch, worker: Worker) -> list[Share]:
+def shares_of(training: Training, batches: Minibatches, worker: Worker) -> list[Share]:
     """Cut this worker's items, and divide them as `num_workers` workers would have them.
 
     So a group that has shrunk passes as many items at a time, with the same statistics of batch
-    normalisation, as a whole one. Where all items are normalised together they pass together.
+    normalisation, as a whole one. Where all items are normalised together they pass together. Crops
+    of two sizes, which cannot, pass one after the other.
     """
-    config, device = training.config, training.device
+    config = training.config
+    sizes = [len(share) for share in worker.shares(config.batch, num_workers=config.num_workers)]
+    if config.normalisation == "synchronised":
+        sizes = [sum(sizes)]
+    edges = [0, *accumulate(sizes)]
+    found: list[list[Share]] = [[] for _ in sizes]
+    for batch in batches:
+        # Places are in order.
+        numbers = np.diff(np.searchsorted(batch.places, edges)).tolist()
+        parts = zip(*(torch.split(t, numbers) for t in _cut(training, batch)), strict=True)
+        for shares, number, part in zip(found, numbers, parts, strict=True):
+            if number:
+                shares.append(Share(*part))
+    return [share for shares in found for share in shares]
+
+
+def _cut(training: Training, batch: Minibatch) -> Share:
+    device = training.device
     cut, masks = crops(
         fractions(batch.images.to(device, non_blocking=True)),
         batch.masks.to(device, non_blocking=True),
         batch.items,
-        crop=config.crop,
+        crop=batch.crop,
         corners=batch.corners,
     )
     masks = probabilities(masks, batch.soft.to(device))
-    labels = targets(masks, batch.whole_label.to(device), side=batch.side, crop=config.crop)
-    sizes = [len(share) for share in worker.shares(config.batch, num_workers=config.num_workers)]
-    if config.normalisation == "synchronised":
-        sizes = [sum(sizes)]
-    parts = [torch.split(tensor, sizes) for tensor in (cut, masks, labels)]
-    return [Share(*part) for part in zip(*parts, strict=True)]
+    whole_label = batch.whole_label.to(device)
+    return Share(cut, masks, targets(masks, whole_label, side=batch.side, crop=batch.crop))
 
 
 def train_steps(
@@ -158,15 +173,15 @@ def train_steps(
         freeze_statistics(training.network)
     for step in range(first_step, config.steps):
         with training.watch.waiting():
-            batch = training.loader(step)
-        shares = shares_of(training, batch, worker)
+            batches = training.loader(step)
+        shares = shares_of(training, batches, worker)
         for group in training.optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
         training.optimizer.zero_grad(set_to_none=True)
         loss = _backward(training, shares, world=worker.world, total=total)
         shown = float(total(loss) / worker.world)
         if not np.isfinite(shown):
-            mine = () if bool(loss.isfinite()) else batch.names
+            mine = [] if bool(loss.isfinite()) else [n for b in batches for n in b.names]
             raise NotANumberError(f"the loss of step {step} is {shown}", items=mine)
         training.optimizer.step()
         if training.average is not None:

@@ -1,4 +1,4 @@
-"""From a step to its minibatch: of each slice the part that its crop can see, and no more."""
+"""From a step to its minibatches: of each slice the part that its crop can see, and no more."""
 
 import math
 from collections.abc import Sequence
@@ -16,14 +16,20 @@ from ich_ray.windows import LEVELS
 
 
 class Minibatch(NamedTuple):
-    """This process's items of one step."""
+    """This process's items of one step, or those of them that are cropped alike."""
 
     items: tuple[Item, ...]
+    places: tuple[int, ...]
+    """Of each among all that are this process's, in order."""
+
     names: tuple[str, ...]
     """Exam and slice of each."""
 
     side: int
     """Of the slices, pixels."""
+
+    crop: int
+    """Side of the crops, pixels."""
 
     corners: tuple[tuple[int, int], ...]
     """Top and left of each window in its slice."""
@@ -40,11 +46,15 @@ class Minibatch(NamedTuple):
     """As SlicePool has it."""
 
 
+Minibatches = tuple[Minibatch, ...]
+"""All of a process's items of one step: one minibatch for each size of crops, none empty."""
+
+
 @runtime_checkable
 class Loader(Protocol):
-    """Makes the minibatch of any step, the same one whenever it is asked."""
+    """Makes the minibatches of any step, the same ones whenever it is asked."""
 
-    def __call__(self, step: int) -> Minibatch:
+    def __call__(self, step: int) -> Minibatches:
         """Return the items of a step that are this process's."""
 
 
@@ -60,10 +70,19 @@ class SliceLoader:
     places: Sequence[int]
     """Of this process in the minibatch."""
 
-    def __call__(self, step: int) -> Minibatch:
+    def __call__(self, step: int) -> Minibatches:
         """Draw the items of a step, and read their windows."""
-        items = tuple(draw(self.rule, self.pools, step=step, item=place) for place in self.places)
-        return minibatch(self.pools, items, channels=self.channels, crop=self.rule.crop)
+        items = [draw(self.rule, self.pools, step=step, item=place) for place in self.places]
+        alike = {self.rule.crop_of(pool): list[int]() for pool in range(len(self.pools))}
+        for place, item in enumerate(items):
+            alike[self.rule.crop_of(item.pool)].append(place)
+        return tuple(
+            minibatch(
+                self.pools, [items[i] for i in places], channels=self.channels, crop=crop
+            )._replace(places=tuple(places))
+            for crop, places in alike.items()
+            if places
+        )
 
 
 def sampling_rule(config: ModelConfig) -> SamplingRule:
@@ -71,6 +90,7 @@ def sampling_rule(config: ModelConfig) -> SamplingRule:
     return SamplingRule(
         seed=config.seed,
         crop=config.crop,
+        pseudo_crop=config.pseudo_crop,
         labelled_share=config.labelled_share if config.pseudo_labelled else 1.0,
         positive_patch_share=config.positive_patch_share,
         positive_slice_share=config.positive_slice_share,
@@ -113,8 +133,10 @@ def minibatch(
         corners.append((top, left))
     return Minibatch(
         items=tuple(items),
+        places=tuple(range(len(items))),
         names=tuple(pools[item.pool].names[item.slice] for item in items),
         side=side,
+        crop=crop,
         corners=tuple(corners),
         # As signed: torch does no arithmetic with 16 bits without a sign.
         images=torch.from_numpy(images.view(np.int16)),

@@ -4,7 +4,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
 
-from ich_ray.learning.loading import Loader, Minibatch
+from ich_ray.learning.loading import Loader, Minibatch, Minibatches
 
 
 class ReadAhead:
@@ -25,11 +25,11 @@ class ReadAhead:
         self._depth = depth
         self._pin = pin
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="read-ahead")
-        self._begun: deque[tuple[int, Future[Minibatch]]] = deque()
+        self._begun: deque[tuple[int, Future[Minibatches]]] = deque()
         """Of consecutive steps."""
 
-    def __call__(self, step: int) -> Minibatch:
-        """Return the minibatch of a step, and have the next ones made; raise what its own raised.
+    def __call__(self, step: int) -> Minibatches:
+        """Return the minibatches of a step, and have the next ones made; raise what its own raised.
 
         After a step that does not follow, nothing of what was made ahead is kept but what is
         ahead of it too.
@@ -62,16 +62,9 @@ class ReadAhead:
     def _begin(self, step: int) -> None:
         self._begun.append((step, self._threads.submit(self._made, step)))
 
-    def _made(self, step: int) -> Minibatch:
-        batch = self._loader(step)
-        if not self._pin:
-            return batch
-        return batch._replace(
-            images=batch.images.pin_memory(),
-            masks=batch.masks.pin_memory(),
-            soft=batch.soft.pin_memory(),
-            whole_label=batch.whole_label.pin_memory(),
-        )
+    def _made(self, step: int) -> Minibatches:
+        batches = self._loader(step)
+        return tuple(map(_pinned, batches)) if self._pin else batches
 
     def _drop(self, *, before: int) -> None:
         """Forget all that was begun up to a step, which then is the first, or none is."""
@@ -80,3 +73,12 @@ class ReadAhead:
             dropped.append(self._begun.popleft()[1])
         # Those that run cannot be stopped; beside new ones they would be more than `depth`.
         wait([future for future in dropped if not future.cancel()])
+
+
+def _pinned(batch: Minibatch) -> Minibatch:
+    return batch._replace(
+        images=batch.images.pin_memory(),
+        masks=batch.masks.pin_memory(),
+        soft=batch.soft.pin_memory(),
+        whole_label=batch.whole_label.pin_memory(),
+    )

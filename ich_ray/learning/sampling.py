@@ -133,11 +133,20 @@ class SamplingRule:
 
     seed: int
     crop: int
+    pseudo_crop: int = 0
     labelled_share: float = 1.0
     positive_patch_share: float = 0.5
     positive_slice_share: float = 0.0
     augment: bool = True
     contrast: Literal["all", "power", "log", "none"] = "all"
+
+    def crop_of(self, pool: int) -> int:
+        """Return the side of the crops of a pool: 0 is the labelled one.
+
+        >>> SamplingRule(seed=0, crop=240, pseudo_crop=512).crop_of(1)
+        512
+        """
+        return self.pseudo_crop if pool and self.pseudo_crop else self.crop
 
 
 def draw(rule: SamplingRule, pools: tuple[SlicePool, ...], *, step: int, item: int) -> Item:
@@ -156,28 +165,33 @@ def draw(rule: SamplingRule, pools: tuple[SlicePool, ...], *, step: int, item: i
         index = int(rng.choice(slices.positives))
     else:
         index = int(rng.integers(len(slices)))
-    top, left = _place(rng, slices, index, rule)
+    crop = rule.crop_of(pool)
+    top, left = _place(rng, slices, index, crop, rule.positive_patch_share)
     return Item(pool, index, top, left, _noise(rng, rule.contrast) if rule.augment else Noise())
 
 
 def _place(
-    rng: np.random.Generator, slices: SlicePool, index: int, rule: SamplingRule
+    rng: np.random.Generator,
+    slices: SlicePool,
+    index: int,
+    crop: int,
+    positive_patch_share: float,
 ) -> tuple[int, int]:
     """Choose the crop's corner: around a positive pixel, or uniform over the head's box."""
     side = slices.images.pieces[0].shape[1]
-    room = side - rule.crop
+    room = side - crop
     if room <= 0:
         return room // 2, room // 2
-    if slices.positive[index] and rng.random() < rule.positive_patch_share:
+    if slices.positive[index] and rng.random() < positive_patch_share:
         bleeds = bleeding(slices.masks[index], soft=slices.soft)
         row, column = divmod(int(rng.choice(np.flatnonzero(bleeds))), side)
-        corner = np.array([row, column]) - rng.integers(0, rule.crop, 2)
+        corner = np.array([row, column]) - rng.integers(0, crop, 2)
     else:
         top, left, bottom, right = slices.boxes[index].tolist()
         corner = np.array(
             [
-                rng.integers(top, max(bottom - rule.crop, top) + 1),
-                rng.integers(left, max(right - rule.crop, left) + 1),
+                rng.integers(top, max(bottom - crop, top) + 1),
+                rng.integers(left, max(right - crop, left) + 1),
             ]
         )
     row, column = np.clip(corner, 0, room)

@@ -77,7 +77,8 @@ def test_processes_together_load_the_minibatch_of_one() -> None:
     config = ModelConfig(labelled=("a",), crop=64, batch=8)
 
     def of(worker: Worker) -> Minibatch:
-        return slice_loader(config, (SLICES,), channels=3, worker=worker)(5)
+        (found,) = slice_loader(config, (SLICES,), channels=3, worker=worker)(5)
+        return found
 
     alone, parts = of(Worker()), [of(Worker(rank=rank, world=4)) for rank in range(4)]
     assert [item for part in parts for item in part.items] == list(alone.items)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ich_ray.config import ModelConfig
-from ich_ray.learning.loading import Loader, Minibatch, slice_loader
+from ich_ray.learning.loading import Loader, Minibatch, Minibatches, slice_loader
 from ich_ray.learning.read_ahead import ReadAhead
 from ich_ray.learning.sampling import Worker
 from tests.local.slice_pools import pool
@@ -40,7 +40,7 @@ class Watched:
     asked: list[int] = field(default_factory=list)
     made: list[int] = field(default_factory=list)
 
-    def __call__(self, step: int) -> Minibatch:
+    def __call__(self, step: int) -> Minibatches:
         self.asked.append(step)
         self.before(step)
         if step in self.broken:
@@ -54,12 +54,16 @@ def ahead(loader: Loader, *, last: int = LAST, threads: int = 2, depth: int = 3)
     return ReadAhead(loader, last=last, threads=threads, depth=depth, pin=False)
 
 
-def same(found: Minibatch, expected: Minibatch) -> bool:
-    tensors = [(found.images, expected.images), (found.masks, expected.masks)]
-    tensors.append((found.whole_label, expected.whole_label))
-    tensors.append((found.soft, expected.soft))
-    rest = [(batch.items, batch.names, batch.side, batch.corners) for batch in (found, expected)]
-    return all(torch.equal(*pair) for pair in tensors) and rest[0] == rest[1]
+def same(found: Minibatches, expected: Minibatches) -> bool:
+    return len(found) == len(expected) and all(map(alike, found, expected))
+
+
+def alike(found: Minibatch, expected: Minibatch) -> bool:
+    pairs = list(zip(found, expected, strict=True))
+    return all(
+        torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+        for one, other in pairs
+    )
 
 
 def reading_threads() -> list[threading.Thread]:
@@ -176,7 +180,7 @@ def test_its_threads_end_with_the_block_also_after_an_error() -> None:
     loader.close()
     plain = Watched(before=lambda _: time.sleep(0.05))
     with pytest.raises(ZeroDivisionError), ahead(plain, threads=1, depth=9) as loader:
-        len(loader(0).items) / 0
+        len(loader(0)) / 0
     assert not reading_threads()
     # What none had begun is not made any more.
     assert len(plain.asked) <= 3
@@ -213,4 +217,5 @@ def test_what_is_pinned_is_every_tensor_and_the_same(monkeypatch: pytest.MonkeyP
     with ReadAhead(PLAIN, last=1, threads=1, depth=0, pin=True) as loader:
         found = loader(0)
     assert same(found, PLAIN(0))
-    assert [value.data_ptr() for value in found if isinstance(value, Tensor)] == pinned
+    values = [value for batch in found for value in batch]
+    assert [value.data_ptr() for value in values if isinstance(value, Tensor)] == pinned

@@ -98,10 +98,13 @@ def together(world: int, folder: Path, config: ModelConfig) -> tuple[list[float]
     return curves[0], dict(np.load(folder / f"{world}.npz"))
 
 
-@pytest.mark.parametrize("world", [2, 3, 4])
-def test_the_loss_curve_is_that_of_one_process(world: int, tmp_path: Path) -> None:
-    seen, _ = together(world, tmp_path, CONFIG)
-    alone, _ = losses(Worker(), CONFIG)
+@pytest.mark.parametrize(("world", "pseudo_crop"), [(2, 0), (3, 0), (4, 0), (3, 64)])
+def test_the_loss_curve_is_that_of_one_process(
+    world: int, pseudo_crop: int, tmp_path: Path
+) -> None:
+    config = dataclasses.replace(CONFIG, pseudo_crop=pseudo_crop)
+    seen, _ = together(world, tmp_path, config)
+    alone, _ = losses(Worker(), config)
     assert len(alone) == CONFIG.steps
     assert np.mean(alone[-10:]) < 0.9 * np.mean(alone[:10])
     np.testing.assert_allclose(seen, alone, rtol=1e-5)

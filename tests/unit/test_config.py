@@ -63,6 +63,12 @@ REFUSED: list[tuple[Callable[..., object], dict[str, Any], str]] = [
     (corpus, {"max_rejected_share": 1.5}, "max_rejected_share must lie in [0, 1], got 1.5"),
     (model, {"crop": 100}, "crop must be a multiple of 8: 100"),
     (model, {"crop": 0}, "crop must be a multiple of 8: 0"),
+    (model, {"pseudo_crop": 100}, "pseudo_crop must be 0 or a multiple of 8: 100"),
+    (
+        model,
+        {"pseudo_crop": 512, "normalisation": "synchronised", "use_gpu": True},
+        "normalisation='synchronised' needs crops of one size: pseudo_crop=512 is not crop=240",
+    ),
     (model, {"batch": 1}, "batch=1 leaves some of num_workers=2 without an item"),
     (model, {"min_workers": 3}, "min_workers=3 is more than num_workers=2"),
     (model, {"precision": "tf32"}, "precision='tf32' needs use_gpu=true"),

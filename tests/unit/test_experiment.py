@@ -99,10 +99,12 @@ def test_each_fold_s_teacher_learns_from_the_others_and_all_of_them_label() -> N
     assert "fold_2-7" in of_seed(found, 7).models
 
 
-def test_an_image_oracle_s_student_sees_whole_slices() -> None:
+def test_an_image_oracle_s_student_sees_unlabelled_slices_whole() -> None:
     found = family('experiment.variants=["image_slice_oracle"]')
-    assert found.models["image_slice_oracle-0"].crop == 64
-    with pytest.raises(ConfigError, match=r"models\.image_slice_oracle-0\.crop=32 is smaller"):
+    student = found.models["image_slice_oracle-0"]
+    assert (student.crop, student.pseudo_crop) == (32, 64)
+    message = r"models\.image_slice_oracle-0\.pseudo_crop=32 is smaller"
+    with pytest.raises(ConfigError, match=message):
         family('experiment.variants=["image_slice_oracle"]', "input.size=0")
 
 
