@@ -241,3 +241,7 @@ class Settings:
             self._known(where, corpus, self.corpora)
             if split:
                 self._known(f"{where} ({corpus})", split, self.corpora[corpus].splits)
+            if selections.count(selection) > 1 or (split and corpus in selections):
+                raise ConfigError(
+                    f"{where} names patients of {selection} twice: take one of its names out"
+                )

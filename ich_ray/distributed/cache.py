@@ -19,7 +19,7 @@ from jaxtyping import UInt8
 from ich_ray.config import InputConfig
 from ich_ray.distributed.inputs import neighbour_rows, on_grid
 from ich_ray.distributed.session import Selection, fingerprint
-from ich_ray.errors import ConfigError
+from ich_ray.errors import ConfigError, SurroundingsError
 from ich_ray.exam import IGNORED, SURE, Slice
 from ich_ray.learning.sampling import SlicePool, SliceStack, Worker, bleeding
 from ich_ray.storage.corpus import read_exams
@@ -97,7 +97,7 @@ def _piece_name(source: PoolSource, url: str) -> str:
         selection=source.selection.identity["split"],
         preprocessing=preprocessing_id(source.input),
         labels=source.pseudo_labels,
-        format=3,
+        format=4,
     )
 
 
@@ -105,13 +105,19 @@ def _make_piece(source: PoolSource, url: str, folder: Path) -> None:
     """Decode one part of a corpus; a folder appears under its name only when it is whole."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".piece-"))
-    labels = _labels(source, url) if source.pseudo_labels else None
+    labels = _labels(source, url)
     images: list[np.ndarray] = []
     truths: list[_Truth] = []
     rows: list[dict[str, Any]] = []
     for exam in read_exams(
         source.store, url, splits=source.selection.holds, with_truth=labels is None
     ):
+        if labels is not None and not labels:
+            part = part_path(label_part_name(source.selection, url))
+            raise SurroundingsError(
+                f"{source.pseudo_labels} lacks {part}, of corpus {source.selection.corpus.name}; "
+                "remove that folder, and the pseudo-labels are made again"
+            )
         images.append(on_grid(exam, source.input))
         previous, following = neighbour_rows(exam)
         truths += [_truth(item, labels, source.input, images[-1].shape[1]) for item in exam]
@@ -134,9 +140,14 @@ def _make_piece(source: PoolSource, url: str, folder: Path) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _labels(source: PoolSource, url: str) -> dict[str, dict[str, Any]]:
-    """Read the pseudo-labels of one part of a corpus: they lie in a part of the same name."""
-    part = join(source.pseudo_labels, part_path(part_name(source.selection, url)))
+def _labels(source: PoolSource, url: str) -> dict[str, dict[str, Any]] | None:
+    """Read the pseudo-labels of one part of a corpus, where its pool has some.
+
+    A part without a patient of the selection has no file: nothing is returned.
+    """
+    if not source.pseudo_labels:
+        return None
+    part = join(source.pseudo_labels, part_path(label_part_name(source.selection, url)))
     if not source.store.exists(part):
         return {}
     return {
@@ -150,6 +161,14 @@ def part_name(selection: Selection, url: str) -> str:
     """Return the name of what is derived from one part of a corpus."""
     stem = url.rsplit("/", 1)[1].removeprefix("part-").removesuffix(".parquet")
     return f"{selection.corpus.name}-{stem}"
+
+
+def label_part_name(selection: Selection, url: str) -> str:
+    """Return the name of the pseudo-labels of one part: two splits of a corpus share its parts."""
+    name = part_name(selection, url)
+    if selection.split is None:
+        return name
+    return f"{name}-{fingerprint(split=selection.identity['split'])}"
 
 
 def _truth(

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ich_ray.distributed import records
-from ich_ray.distributed.cache import part_name
+from ich_ray.distributed.cache import label_part_name
 from ich_ray.distributed.estimates import priced
 from ich_ray.distributed.label_volumes import exam_volumes
 from ich_ray.distributed.lineage import (
@@ -202,7 +202,7 @@ def _parts(lineage: PseudoLabelLineage) -> list[PartUrls]:
     found: dict[str, PartUrls] = {}
     for selection in lineage.selections:
         for url in selection.corpus.files:
-            path = part_path(part_name(selection, url))
+            path = part_path(label_part_name(selection, url))
             # A part without a patient of the selection has no rows, and was not committed.
             if path in by_path:
                 found[path] = PartUrls(by_path[path], url, selection.corpus.name)

@@ -6,18 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import ray
 import ray.data
 
 from ich_ray.capacity import Need, Process
 from ich_ray.config import PseudoLabelConfig
 from ich_ray.distributed import records
-from ich_ray.distributed.cache import part_name
+from ich_ray.distributed.cache import label_part_name, part_name
 from ich_ray.distributed.estimates import Planned, priced
 from ich_ray.distributed.label_writer import LabelWriter
 from ich_ray.distributed.lineage import (
     PseudoLabelLineage,
+    TrainedModel,
     pseudo_label_lineage,
     refuse_shared_patients,
     unseen_by,
@@ -33,15 +33,16 @@ from ich_ray.distributed.predict import (
 )
 from ich_ray.distributed.progress import bar
 from ich_ray.distributed.resources import check_fits, options
-from ich_ray.distributed.session import Session, code_revision, select
-from ich_ray.errors import SurroundingsError
+from ich_ray.distributed.session import Selection, Session, code_revision, select
+from ich_ray.errors import QualityError, SurroundingsError
 from ich_ray.ranker import Cut, Cuts, Ranking
 from ich_ray.settings import resolved
 from ich_ray.storage.corpus import index_table
 from ich_ray.storage.leases import Lease
 from ich_ray.storage.predictions import PSEUDO_LABELS
-from ich_ray.storage.tables import Part, Table, commit_once, open_table, part_path
+from ich_ray.storage.tables import Part, Table, commit_once, open_table, part_path, read_part
 from ich_ray.storage.teacher_part import TeacherPart
+from ich_ray.storage.urls import join
 
 WRITER = Process(memory=800_000_000)
 """Measured: 0.4 GB, of 8 exams of 20 slices of 256 x 256; the rest is for longer exams."""
@@ -50,6 +51,22 @@ READERS = 8
 """Parts of which probabilities are read at once: each waits for the store."""
 
 WRITING = Need(what="writing pseudo-labels", each=WRITER, pool=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UnlabelledPart:
+    """The patients of a selection in one part of its corpus, and what the teachers say of them."""
+
+    selection: Selection
+    url: str
+    """Of the part of the corpus."""
+
+    said: TeacherPart
+
+    @property
+    def name(self) -> str:
+        """Of its pseudo-labels."""
+        return label_part_name(self.selection, self.url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +153,12 @@ def pseudo_label(run: Session, name: str) -> PseudoLabelSummary:
 
 def _label(run: Session, name: str, lineage: PseudoLabelLineage, lease: Lease) -> Table:
     config = run.settings.pseudo_labels[name]
-    tasks = prediction_tasks(run, lineage)
-    predict_all(run, tasks)
-    parts = teacher_parts(run, name, lineage)
+    percent = _top_percent(run, name)
+    predict_all(run, prediction_tasks(run, lineage))
+    found = unlabelled_parts(run, name, lineage)
+    parts = [part.said for part in found]
     ranking = ranking_of(parts)
-    percent = _top_percent(run, config)
     cuts = _cuts(config, ranking, parts, percent)
-    files = [(s, url) for s in lineage.selections for url in s.corpus.files]
     writer = LabelWriter(
         store=run.store,
         url=lineage.url,
@@ -153,8 +169,8 @@ def _label(run: Session, name: str, lineage: PseudoLabelLineage, lease: Lease) -
         teacher=lineage.teacher,
         origin=here().of("pseudo-label", name),
         parts=parts,
-        names=[part_name(selection, url) for selection, url in files],
-        corpus_files=[url for _, url in files],
+        names=[part.name for part in found],
+        corpus_files=[part.url for part in found],
     )
     written, counts = _write(run, writer)
     figures = {
@@ -177,36 +193,59 @@ def prediction_tasks(run: Session, lineage: PseudoLabelLineage) -> list[Predicti
     ]
 
 
-def teacher_parts(run: Session, name: str, lineage: PseudoLabelLineage) -> list[TeacherPart]:
+def unlabelled_parts(run: Session, name: str, lineage: PseudoLabelLineage) -> list[UnlabelledPart]:
     """Return what the teachers say of each part of the selections' corpora, in their order.
 
     Raises:
         SurroundingsError: A part of a prediction table is missing.
-        QualityError: All teachers know a patient.
+        QualityError: All teachers know a patient, or the selections hold nobody.
     """
     unseen = unseen_by(run, name)
-    places: list[dict[str, str]] = []
-    for teacher in lineage.teachers:
-        mine: dict[str, str] = {}
-        for selection in lineage.selections:
-            task = prediction_task(run, teacher, selection)
-            table = open_table(run.store, task.url)
-            written = [] if table is None else table.files
-            by_name = {url.rsplit("/", 1)[1]: url for url in written}
-            for url in selection.corpus.files:
-                part = part_path(part_name(selection, url))
-                if part not in by_name:
-                    raise SurroundingsError(
-                        f"{task.url} lacks {part}: the predictions of {teacher.name} on "
-                        f"{selection.corpus.name} are not whole; remove that folder, and they are "
-                        "made again"
-                    )
-                mine[part] = by_name[part]
-        places.append(mine)
-    return [
-        TeacherPart(store=run.store, urls=tuple(m[part] for m in places), unseen_by=unseen)
-        for part in places[0]
-    ]
+    said_by = [_predicted(run, teacher, lineage.selections) for teacher in lineage.teachers]
+    found = []
+    for number, selection in enumerate(lineage.selections):
+        for url in selection.corpus.files:
+            urls = [predictions[number].get(url) for predictions in said_by]
+            # A part without a patient of the selection has no rows, whoever the teacher is.
+            if None not in urls:
+                places = tuple(url for url in urls if url is not None)
+                said = TeacherPart(store=run.store, urls=places, unseen_by=unseen)
+                found.append(UnlabelledPart(selection, url, said))
+    if not found:
+        raise QualityError(
+            f"pseudo_labels.{name}.unlabelled holds no slice of any patient; give its split a "
+            "larger share, or ingest more exams"
+        )
+    return found
+
+
+def _predicted(
+    run: Session, teacher: TrainedModel, selections: Sequence[Selection]
+) -> list[dict[str, str]]:
+    """Return, for each selection, part of its corpus -> predictions, where it holds a patient."""
+    found = []
+    for selection in selections:
+        task = prediction_task(run, teacher, selection)
+        table = open_table(run.store, task.url)
+        by_name = {url.rsplit("/", 1)[1]: url for url in (table.files if table else ())}
+        mine = {}
+        for url in selection.corpus.files:
+            path = part_path(part_name(selection, url))
+            if path in by_name:
+                mine[url] = by_name[path]
+            elif not _is_empty(run, join(task.url, path)):
+                raise SurroundingsError(
+                    f"{task.url} lacks {path}: the predictions of {teacher.name} on "
+                    f"{selection.corpus.name} are not whole; remove that folder, and they are "
+                    "made again"
+                )
+        found.append(mine)
+    return found
+
+
+def _is_empty(run: Session, url: str) -> bool:
+    """Tell whether a part was written without a row: such are not committed."""
+    return run.store.exists(url) and read_part(run.store, url, ("slice",)).num_rows == 0
 
 
 def ranking_of(parts: Sequence[TeacherPart]) -> Ranking:
@@ -249,16 +288,31 @@ def _write(run: Session, writer: LabelWriter) -> tuple[list[Part], dict[str, int
     return parts, counts
 
 
-def _top_percent(run: Session, config: PseudoLabelConfig) -> float:
-    """Return C: as set, or the prevalence of labelled slices."""
-    if not config.prevalence_of:
+def _top_percent(run: Session, name: str) -> float:
+    """Return C: as set, or the prevalence of labelled slices.
+
+    Raises:
+        QualityError: The prevalence is unknown, or no place to cut.
+    """
+    config = run.settings.pseudo_labels[name]
+    if not config.prevalence_of or not config.ranked:
         return config.top_percent
-    labels: list[bool] = []
+    labels: list[bool | None] = []
     for selection in select(run, config.prevalence_of):
         index = index_table(run.store, selection.corpus)
         rows = zip(index["patient"].to_pylist(), index["label"].to_pylist(), strict=True)
-        labels += [bool(label) for patient, label in rows if selection.holds(patient)]
-    return 100 * float(np.mean(labels))
+        labels += [label for patient, label in rows if selection.holds(patient)]
+    known = [label for label in labels if label is not None]
+    percent = 100 * sum(known) / max(1, len(known))
+    times = config.band_times if config.mode == "ignore_band" else 1.0
+    if not 0 < percent * times < 100:
+        band = f", and {times:g} times as much as a band," if times > 1 else ""
+        raise QualityError(
+            f"pseudo_labels.{name}.prevalence_of holds {len(labels)} slices, {len(known)} with a "
+            f"label, {sum(known)} of them positive: C = {percent:.4g} %{band} is no place to cut; "
+            "name other selections, or set top_percent instead"
+        )
+    return percent
 
 
 def _refuse_known_patients(run: Session, name: str) -> None:

@@ -17,9 +17,10 @@ from ich_ray.distributed.lineage import PseudoLabelLineage, pseudo_label_lineage
 from ich_ray.distributed.predict import planned_work, predict_all
 from ich_ray.distributed.pseudo_label import (
     READERS,
+    UnlabelledPart,
     prediction_tasks,
     ranking_of,
-    teacher_parts,
+    unlabelled_parts,
 )
 from ich_ray.distributed.session import Session, fingerprint
 from ich_ray.exam import Slice
@@ -60,7 +61,7 @@ class Sampled:
     """A ranking, and the slices of it that are looked at."""
 
     lineage: PseudoLabelLineage
-    parts: Sequence[TeacherPart]
+    parts: Sequence[UnlabelledPart]
     ranking: Ranking
     choices: Sequence[Choice]
     slices: Sequence[SampledSlice]
@@ -136,11 +137,11 @@ def sampled(run: Session, name: str, lineage: PseudoLabelLineage) -> Sampled:
         QualityError: The teacher says the same for every slice.
     """
     config = run.settings.review
-    parts = teacher_parts(run, name, lineage)
-    ranking = ranking_of(parts)
+    parts = unlabelled_parts(run, name, lineage)
+    ranking = ranking_of([part.said for part in parts])
     found = choices(ranking, config)
     with ThreadPoolExecutor(READERS) as readers:
-        near_ones = list(readers.map(lambda part: _near(run.store, part, found), parts))
+        near_ones = list(readers.map(lambda part: _near(run.store, part.said, found), parts))
     p, keys, exams = (
         np.concatenate([piece[column] for piece in near_ones]) for column in ("p", "key", "exam")
     )
@@ -175,19 +176,18 @@ def _shown(
     run: Session, config: PseudoLabelConfig, found: Sampled, number: int
 ) -> list[ReviewedSlice]:
     """Return the slices of one part of a corpus that are shown."""
-    files = [(s.corpus.name, url) for s in found.lineage.selections for url in s.corpus.files]
-    corpus, url = files[number]
+    part = found.parts[number]
     wanted: dict[str, set[str]] = defaultdict(set)
     for key, exam in found.of_part[number].items():
         wanted[exam].add(key)
     maps = {
         key: logits
-        for said in found.parts[number].exams()
+        for said in part.said.exams()
         for key, logits in zip(said.slices, said.maps, strict=True)
         if key in found.of_part[number]
     }
     shown = []
-    for item, place, of in read_slices(run.store, url, wanted):
+    for item, place, of in read_slices(run.store, part.url, wanted):
         rows, columns = item.stored.shape
         full = upsample(maps[item.key], rows=rows, columns=columns, size=run.settings.input.size)
         mask = ternary_mask(
@@ -195,7 +195,7 @@ def _shown(
             positive_above=config.positive_above,
             negative_below=config.negative_below,
         )
-        facts = _facts(corpus, item, f"{place} of {of}", int((mask == 1).sum()))
+        facts = _facts(part.selection.corpus.name, item, f"{place} of {of}", int((mask == 1).sum()))
         shown.append(
             ReviewedSlice(
                 key=item.key,

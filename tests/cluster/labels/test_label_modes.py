@@ -223,3 +223,36 @@ def test_predictions_that_lack_a_part_are_not_ranked(finished: Path, tmp_path: P
         Path(table.files[0]).unlink()
         with pytest.raises(SurroundingsError, match=r"part-b-\w+.parquet"):
             pseudo_label(run, "pool")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "match"),
+    [
+        # Nobody says whether a slice of b bleeds.
+        (["pseudo_labels.pool.prevalence_of=['b']"], r"holds 64 slices, 0 with a label, 0 of them"),
+        (
+            [
+                "pseudo_labels.pool.prevalence_of=['a:train']",
+                "pseudo_labels.pool.mode=ignore_band",
+                "pseudo_labels.pool.band_times=9.9",
+            ],
+            r"C = \S+ %, and 9.9 times as much as a band, is no place to cut",
+        ),
+    ],
+)
+def test_a_prevalence_that_is_no_place_to_cut_is_refused(
+    finished: Path, tmp_path: Path, overrides: list[str], match: str
+) -> None:
+    shutil.copytree(finished / "store", tmp_path / "store")
+    with opened(tmp_path, *overrides) as run, pytest.raises(QualityError, match=match):
+        pseudo_label(run, "pool")
+
+
+def test_the_prevalence_of_labelled_slices_is_the_top_percent(
+    finished: Path, tmp_path: Path
+) -> None:
+    override = "pseudo_labels.pool.prevalence_of=['a']"
+    with labelled(finished, tmp_path, override) as (run, summary, _):
+        labels = index_table(run.store, run.corpus("a"))
+        share = np.mean(labels["label"].to_pylist())
+    assert summary.positive == round(64 * share)
