@@ -25,7 +25,7 @@ from ich_ray.learning.losses import (
     valid_counts,
 )
 from ich_ray.learning.optimization import learning_rate
-from ich_ray.learning.patchfcn import freeze_statistics, full, keeping_statistics
+from ich_ray.learning.patchfcn import freeze_statistics, full, weighing_statistics
 from ich_ray.learning.precision import autocast
 from ich_ray.learning.sampling import Worker
 from ich_ray.stopwatch import Stopwatch
@@ -114,6 +114,8 @@ class Share(NamedTuple):
     crops: Tensor
     masks: Tensor
     labels: Tensor
+    weight: float = 1.0
+    """In the running statistics, which are those of the first worker's items: its part of them."""
 
 
 def shares_of(training: Training, batches: Minibatches, worker: Worker) -> list[Share]:
@@ -133,13 +135,15 @@ def shares_of(training: Training, batches: Minibatches, worker: Worker) -> list[
         # Places are in order.
         numbers = np.diff(np.searchsorted(batch.places, edges)).tolist()
         parts = zip(*(torch.split(t, numbers) for t in _cut(training, batch)), strict=True)
-        for shares, number, part in zip(found, numbers, parts, strict=True):
-            if number:
-                shares.append(Share(*part))
+        for place, (cut, masks, labels) in enumerate(parts):
+            if numbers[place]:
+                weight = 0.0 if place else numbers[place] / sizes[0]
+                found[place].append(Share(cut, masks, labels, weight))
     return [share for shares in found for share in shares]
 
 
-def _cut(training: Training, batch: Minibatch) -> Share:
+def _cut(training: Training, batch: Minibatch) -> tuple[Tensor, Tensor, Tensor]:
+    """Return crops, masks and patch labels."""
     device = training.device
     cut, masks = crops(
         fractions(batch.images.to(device, non_blocking=True)),
@@ -150,7 +154,7 @@ def _cut(training: Training, batch: Minibatch) -> Share:
     )
     masks = probabilities(masks, batch.soft.to(device))
     whole_label = batch.whole_label.to(device)
-    return Share(cut, masks, targets(masks, whole_label, side=batch.side, crop=batch.crop))
+    return cut, masks, targets(masks, whole_label, side=batch.side, crop=batch.crop)
 
 
 def train_steps(
@@ -195,7 +199,7 @@ def _backward(
     """Add up the gradients of this worker's shares; return their part of the loss, times `world`.
 
     Workers exchange gradients at the last one. The running statistics that are kept are those of
-    the first one, as in a group that has not shrunk.
+    the first worker's items, as in a group that has not shrunk.
     """
     valid = total(torch.stack([valid_counts(s.masks, s.labels) for s in shares]).sum(0))
     network, config = training.network, training.config
@@ -204,7 +208,7 @@ def _backward(
         last = number == len(shares) - 1
         with (
             nullcontext() if last else _alone(network),
-            keeping_statistics(network) if number else nullcontext(),
+            nullcontext() if share.weight == 1 else weighing_statistics(network, share.weight),
         ):
             with autocast(config, training.device):
                 logits = network(share.crops)

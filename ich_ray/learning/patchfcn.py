@@ -114,11 +114,16 @@ def freeze_statistics(network: nn.Module) -> None:
 
 
 @contextmanager
-def keeping_statistics(network: nn.Module) -> Iterator[None]:
-    """Normalise by the items at hand, and leave the running mean and variance as they are."""
+def weighing_statistics(network: nn.Module, weight: float) -> Iterator[None]:
+    """Normalise by the items at hand, and let them count so much in the running statistics.
+
+    Args:
+        network: Trained.
+        weight: Times the usual momentum; 0 leaves the running mean and variance as they are.
+    """
     before = [(m, m.momentum) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
-    for module, _ in before:
-        module.momentum = 0.0
+    for module, momentum in before:
+        module.momentum = weight * (momentum or 0.0)
     try:
         yield
     finally:

@@ -68,9 +68,14 @@ class SlicePool:
     positives: Integer[np.ndarray, " positive"] = field(init=False)
     """Rows of the positive slices."""
 
+    positive_wholes: Integer[np.ndarray, " positive"] = field(init=False)
+    """Rows of these, and of what is positive as a whole."""
+
     def __post_init__(self) -> None:
         """Find the positive slices once: there may be a million others."""
         object.__setattr__(self, "positives", np.flatnonzero(self.positive))
+        wholes = np.flatnonzero(self.positive | (self.whole_label == 1))
+        object.__setattr__(self, "positive_wholes", wholes)
 
     def __len__(self) -> int:
         """Return the number of slices."""
@@ -161,11 +166,13 @@ def draw(rule: SamplingRule, pools: tuple[SlicePool, ...], *, step: int, item: i
     rng = np.random.default_rng([rule.seed, step, item])
     pool = int(len(pools) > 1 and rng.random() >= rule.labelled_share)
     slices = pools[pool]
-    if len(slices.positives) and rng.random() < rule.positive_slice_share:
-        index = int(rng.choice(slices.positives))
+    crop = rule.crop_of(pool)
+    is_whole = crop >= slices.images.pieces[0].shape[1]
+    positives = slices.positive_wholes if is_whole else slices.positives
+    if len(positives) and rng.random() < rule.positive_slice_share:
+        index = int(rng.choice(positives))
     else:
         index = int(rng.integers(len(slices)))
-    crop = rule.crop_of(pool)
     top, left = _place(rng, slices, index, crop, rule.positive_patch_share)
     return Item(pool, index, top, left, _noise(rng, rule.contrast) if rule.augment else Noise())
 

@@ -5,14 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
 from ich_ray.config import ModelConfig
 from ich_ray.exam import IGNORED
 from ich_ray.learning.augment import crops
-from ich_ray.learning.epoch import train_steps
+from ich_ray.learning.epoch import Training, train_steps
 from ich_ray.learning.loading import fractions, slice_loader
-from ich_ray.learning.sampling import SlicePool, Worker, draw
+from ich_ray.learning.sampling import SamplingRule, SlicePool, Worker, draw
 from tests.local.slice_pools import pool
 from tests.local.trainings import training
 
@@ -39,6 +40,7 @@ def labelled_as_wholes() -> SlicePool:
     return dataclasses.replace(
         slices,
         masks=dataclasses.replace(slices.masks, pieces=(unknown,)),
+        positive=np.zeros(6, np.bool_),
         whole_label=np.array([1, 1, 1, 0, 0, 0], np.uint8),
     )
 
@@ -127,3 +129,37 @@ def test_the_loss_is_over_all_valid_pixels_and_patches_of_both_sizes() -> None:
         training(CONFIG, *POOLS), worker=Worker(), first_step=0, total=lambda value: value
     )
     assert loss == pytest.approx(expected, rel=1e-5)
+
+
+def first_mean(todo: Training) -> Tensor:
+    """Return the running mean of the first normalisation after a step."""
+    next(train_steps(todo, worker=Worker(), first_step=0, total=lambda value: value))
+    (first, *_) = (m for m in todo.unwrapped.modules() if isinstance(m, nn.BatchNorm2d))
+    assert first.running_mean is not None
+    return first.running_mean
+
+
+def test_the_items_of_both_sizes_count_in_the_running_statistics_by_their_number() -> None:
+    plain = training(CONFIG, *POOLS)
+    batches = plain.loader(0)
+    assert len(batches) == 2
+    seen: list[Tensor] = []
+    (convolution, *_) = (m for m in plain.network.modules() if isinstance(m, nn.Conv2d))
+    convolution.register_forward_hook(lambda _, __, out: seen.append(out.detach()))
+    found = first_mean(plain)
+    expected = torch.zeros_like(found)
+    for batch, out in zip(batches, seen, strict=True):
+        momentum = 0.1 * len(batch.items) / 8
+        expected = (1 - momentum) * expected + momentum * out.mean((0, 2, 3))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_positive_as_a_whole_is_drawn_as_positive_where_it_is_seen_whole() -> None:
+    rule = SamplingRule(
+        seed=0, crop=32, pseudo_crop=SIDE, labelled_share=0.5, positive_slice_share=1.0
+    )
+    items = [draw(rule, POOLS, step=step, item=0) for step in range(300)]
+    assert {item.slice for item in items if item.pool} == {0, 1, 2}
+    cropped = dataclasses.replace(rule, pseudo_crop=0)
+    items = [draw(cropped, POOLS, step=step, item=0) for step in range(300)]
+    assert {item.slice for item in items if item.pool} == set(range(6))
