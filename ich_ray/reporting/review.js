@@ -38,6 +38,8 @@ function levelsOf(i) {
   const levels = decoded.get(i) ?? decode(i);
   decoded.delete(i);
   decoded.set(i, levels);
+  // What could not be decoded is tried anew when it is asked again.
+  levels.catch(() => { if (decoded.get(i) === levels) decoded.delete(i); });
   if (decoded.size > KEPT_PIXELS) decoded.delete(decoded.keys().next().value);
   return levels;
 }
@@ -63,6 +65,7 @@ const decisions = new Map();
 const taken = [];
 const places = new Map(slices.map((slice, i) => [slice.key, i]));
 let here = 0;
+let painted = -1; // The slice whose picture is on the screen.
 let chosenWindow = 0;
 
 const warn = (text) => {
@@ -103,9 +106,16 @@ async function show(i) {
   mark(here);
   element("place").textContent = `${here + 1} of ${slices.length}`;
   const asked = here;
-  const levels = await levelsOf(asked);
+  let levels;
+  try {
+    levels = await levelsOf(asked);
+  } catch {
+    if (asked === here) warn(`The picture of slice ${here + 1} cannot be shown: reload the page.`);
+    return;
+  }
   if (asked !== here) return;
   paint(levels, slice, shown);
+  painted = asked;
   const name = review.windows[shown].name;
   canvas.setAttribute("aria-label", `Slice ${here + 1} of ${slices.length}, ${name} window`);
   drawOutlines(document.querySelector("#slice svg"), slice.rows, slice.columns, slice.marks);
@@ -158,6 +168,10 @@ function decide(verdict) {
     element("reader").classList.add("missing");
     element("reader").focus();
     say("Write your name first: a decision names its reader.");
+    return;
+  }
+  if (painted !== here) {
+    say("This slice is not on the screen yet: decide when it is.");
     return;
   }
   const { key } = slices[here];

@@ -192,6 +192,45 @@ def test_a_decision_is_taken_back_or_changed(browser: Browser) -> None:
     assert browser.find("#counted").text == "0 of 3 decided"
 
 
+def test_what_is_not_on_the_screen_is_not_decided(browser: Browser) -> None:
+    browser.open([slice_of(i) for i in range(6)])
+    browser.name("Ada")
+    browser.shows(0)
+    browser.driver.execute_script(
+        "window.before = Image.prototype.decode;"
+        "Image.prototype.decode = function () {"
+        "  return new Promise((done) => { window.release = done; });"
+        "}"
+    )
+    browser.press(Keys.END, "a", "r")
+    assert browser.said() == "This slice is not on the screen yet: decide when it is."
+    assert browser.find("#counted").text == "0 of 6 decided"
+    browser.driver.execute_script("Image.prototype.decode = window.before; window.release();")
+    browser.shows(5)
+    browser.press("a")
+    assert browser.find("#counted").text == "1 of 6 decided"
+
+
+def test_a_picture_that_cannot_be_shown_is_said_and_tried_again(browser: Browser) -> None:
+    browser.open([slice_of(i) for i in range(6)])
+    browser.name("Ada")
+    browser.shows(0)
+    browser.driver.execute_script(
+        "window.before = Image.prototype.decode;"
+        "Image.prototype.decode = () => Promise.reject(new Error('broken'));"
+    )
+    browser.press(Keys.END)
+    browser.until("!document.getElementById('warning').hidden")
+    assert "The picture of slice 6 cannot be shown" in browser.find("#warning").text
+    browser.press("a")
+    assert browser.find("#counted").text == "0 of 6 decided"
+    browser.driver.execute_script("Image.prototype.decode = window.before;")
+    browser.press(Keys.HOME, Keys.END)
+    browser.shows(5)
+    browser.press("a")
+    assert browser.find("#counted").text == "1 of 6 decided"
+
+
 def expected(i: int, window: Window) -> np.ndarray:
     return grey_levels(hu_of(i), window)
 
