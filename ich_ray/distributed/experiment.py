@@ -40,6 +40,9 @@ from ich_ray.step_graph import Node, blocked, whole_of
 from ich_ray.storage.corpus import index_table
 from ich_ray.sweep import FAILURES, exit_code_of_all
 
+SETTINGS = "settings.toml"
+"""Of a seed, beside its report: what review, rank, diagnose and export take."""
+
 FILES = ("experiment.json", "experiment.txt", "differences.svg")
 SHOWN = {"done": "done", "run": "would run", "refused": "would be refused"}
 
@@ -88,6 +91,11 @@ class ExperimentSummary:
             for name, code in self.failed.items()
         ]
         lines += [f"waits for what failed: {', '.join(self.waiting)}"] if self.waiting else []
+        if any(name.startswith("evaluate ") for name in self.waiting):
+            lines.append(
+                "a seed has no figures before all its models are trained: mend what failed, or "
+                "take its variant out of experiment.variants for a table of the others"
+            )
         done = "up to date" if self.up_to_date else "incomplete" if self.failed else "done"
         what = f"experiment of {len(self.seeds)} seeds: {done}, table {self.writes}"
         return "\n".join([*lines, what])
@@ -156,12 +164,15 @@ def run_experiment(
     family = family_of(run)
     for name in run.settings.phantoms:
         write_phantoms(run, name)
-    missing = any(shown != SHOWN["done"] for shown in plan_experiment(run).values())
+    _write_settings(family)
+    missing = [name for name, shown in plan_experiment(run).items() if shown != SHOWN["done"]]
     walked = Walked(skipped=tuple(node.name for node in family.graph), codes={})
     if missing:
         run.ensure_ray()
         check_fits(run.settings.cluster, *(node.need for node in family.graph))
-        walked = _walk(run, family, tell, as_json=as_json)
+        # An ingest takes minutes; the budget is for what comes after.
+        spending = sum(family.steps[name][0].stage != "ingest" for name in missing)
+        walked = _walk(run, family, tell, among=max(1, spending), as_json=as_json)
     reports = {
         seed: _report_of(one)
         for seed, one in family.runs.items()
@@ -180,13 +191,16 @@ def run_experiment(
     return summary
 
 
-def _walk(run: Session, family: Family, tell: Callable[[str], None], *, as_json: bool) -> Walked:
+def _walk(
+    run: Session, family: Family, tell: Callable[[str], None], *, among: int, as_json: bool
+) -> Walked:
+    """Run what is missing; each step may spend its share of the budget, `among` that many."""
     config = run.settings.cluster
     with tempfile.TemporaryDirectory(prefix="ich-ray-experiment-") as folder:
         # Of all settings as they are now: the user may change his file meanwhile.
         files = {seed: Path(folder, f"seed-{seed}.toml") for seed in family.runs}
         for seed, one in family.runs.items():
-            settings = for_one(one.settings, among=len(family.graph))
+            settings = for_one(one.settings, among=among)
             files[seed].write_text(as_toml(settings))
 
         def command(name: str) -> Sequence[str]:
@@ -287,6 +301,15 @@ def _report_of(run: Session) -> Mapping[str, Any]:
     page = make_report(run).page
     found: dict[str, Any] = json.loads(Path(page).with_name("report.json").read_text())
     return found
+
+
+def _write_settings(family: Family) -> None:
+    """Write the settings of each seed, with the sections that the experiment makes."""
+    for one in family.runs.values():
+        assert one.settings.evaluate is not None
+        place = Path(one.settings.evaluate.report, SETTINGS)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(as_toml(one.settings))
 
 
 def _write(family: Family, summary: ExperimentSummary) -> None:

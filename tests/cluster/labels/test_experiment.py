@@ -145,7 +145,7 @@ def test_an_oracle_over_slices_without_labels_is_refused_with_what_to_do(
     assert len(runs_of(root)) == len(runs_of(grown))
 
 
-def test_a_variant_that_fails_is_named_and_the_baseline_alone_is_left(
+def test_a_variant_that_fails_is_named_with_how_to_have_the_others_table(
     grown: Path, finished: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     root = prepared(tmp_path, finished, store_of=grown)
@@ -154,6 +154,19 @@ def test_a_variant_that_fails_is_named_and_the_baseline_alone_is_left(
     out, err = capfd.readouterr()
     assert "failed train semi_supervised-0: exit code 4 (a data or quality gate failed)" in out
     assert "train semi_supervised-0: ich-ray: model semi_supervised-0: " in err
+    assert "take its variant out of experiment.variants for a table of the others" in out
+    assert main(words(root, 'experiment.variants=["baseline"]', "experiment.seeds=[0]")) == 0
+    assert "baseline" in (root / "family" / "experiment.txt").read_text()
+
+
+def test_what_an_experiment_made_is_looked_at_by_the_settings_of_its_seed(
+    grown: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    settings = str(grown / "family" / "seed-1" / "settings.toml")
+    folder = f"diagnose.folder={grown / 'diagnose'}"
+    assert main(["diagnose", settings, "semi_supervised-1", folder, "--json"]) == 0
+    told = json.loads(capfd.readouterr().out.splitlines()[-1])
+    assert json.loads(Path(told["record"]).read_text())["slices"] == 64
 
 
 def test_an_interrupted_family_goes_on_where_it_stopped(finished: Path, tmp_path: Path) -> None:
