@@ -19,6 +19,7 @@ from ich_ray.distributed import logs
 from ich_ray.distributed.session import SUBMISSION_VARIABLE, Session, recorded, session
 from ich_ray.errors import ConfigError, IchRayError
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
+from ich_ray.order import steps_of
 from ich_ray.settings import parse, resolved
 from ich_ray.sweep import SweepConfig, read_sweep, with_members
 
@@ -154,6 +155,8 @@ def settings_of(options: argparse.Namespace) -> Settings:
         options.overrides,
         change=None if sweep is None else lambda tree: with_members(tree, sweep),
     )
+    # Models that need each other in a circle have no order.
+    steps_of(settings)
     logs.configure(settings.log)
     return settings
 

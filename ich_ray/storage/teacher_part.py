@@ -43,6 +43,9 @@ class TeacherPart:
 
     def probabilities(self) -> Float32[np.ndarray, " slice"]:
         """Return the probability of hemorrhage of each slice."""
+        if len(self.urls) == 1:
+            # All that a ranking of one teacher reads, of a hundred million slices too.
+            return np.asarray(read_part(self.store, self.urls[0], ("p",))["p"], np.float32)
         columns = ("exam", "slice", "p")
         return self._said([read_part(self.store, url, columns) for url in self.urls]).p
 

@@ -114,6 +114,18 @@ def test_a_driver_without_a_variable_that_every_node_must_have_says_so_first(
     )
 
 
+def test_models_that_need_each_other_are_refused_by_every_stage(
+    root: Path, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused(
+        capsys,
+        *("train", settings, "models.teacher.init=student"),
+        code=2,
+        match=r"models need each other in a circle: teacher -> student -> teacher",
+        folder=root,
+    )
+
+
 def test_a_missing_file_is_named(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused(
         capsys,
