@@ -14,6 +14,7 @@ Variant = Literal[
     "pixel_oracle",
     "ignore_band",
     "soft",
+    "labelled_alone",
 ]
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 
@@ -35,7 +36,8 @@ class ExperimentConfig:
 
     variants: tuple[Variant, ...]
     """The first column of the table. The baseline is the teacher of all others, and always there.
-    """
+    `labelled_alone` is a student too, of no pseudo-labels: what a student has beyond it are not the
+    steps that it was trained longer."""
 
     seeds: tuple[int, ...]
     """Each trains everything anew. Source: statistics.md, at least three where a claim is made."""

@@ -22,7 +22,7 @@ MODES: Mapping[Variant, RankerMode] = {
     "ignore_band": "ignore_band",
     "soft": "soft",
 }
-"""Variant with a student -> mode of its pseudo-labels."""
+"""Variant with pseudo-labels -> their mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,9 @@ class Arm:
 
     @property
     def pool(self) -> str:
-        """Name of its pseudo-labels: those of a first round know no student."""
+        """Name of its pseudo-labels: those of a first round know no student. Empty: it has none."""
+        if self.variant not in MODES:
+            return ""
         return self.variant if self.round == 1 else self.name
 
 
@@ -96,7 +98,8 @@ def with_family(settings: Settings) -> Settings:
     for seed in experiment.seeds:
         models |= _teachers(settings, experiment, seed)
         for arm in arms_of(experiment)[1:]:
-            pools[section(arm.pool, seed)] = _pool(settings, experiment, arm, seed)
+            if arm.pool:
+                pools[section(arm.pool, seed)] = _pool(settings, experiment, arm, seed)
             models[section(arm.name, seed)] = _student(settings, experiment, arm, seed)
     _refuse_taken("models", models, settings.models)
     _refuse_taken("pseudo_labels", pools, settings.pseudo_labels)
@@ -118,7 +121,7 @@ def of_seed(family: Settings, seed: int) -> Settings:
     assert family.evaluate is not None
     arms = arms_of(experiment)
     models = [*_teachers(family, experiment, seed), *(section(a.name, seed) for a in arms[1:])]
-    pools = {section(arm.pool, seed): None for arm in arms[1:]}
+    pools = {section(arm.pool, seed): None for arm in arms if arm.pool}
     return replace(
         family,
         models={name: family.models[name] for name in models},
@@ -214,7 +217,8 @@ def _student(settings: Settings, experiment: ExperimentConfig, arm: Arm, seed: i
         template = replace(template, init="random")
     if arm.variant == "image_slice_oracle" and settings.input.size:
         template = replace(template, pseudo_crop=settings.input.size)
-    return replace(template, seed=seed, pseudo_labelled=(section(arm.pool, seed),))
+    pseudo_labelled = (section(arm.pool, seed),) if arm.pool else ()
+    return replace(template, seed=seed, pseudo_labelled=pseudo_labelled)
 
 
 def _refuse_taken(kind: str, made: Mapping[str, object], there: Mapping[str, object]) -> None:

@@ -1,5 +1,6 @@
 """What sections and steps the family of variants has, and which of them may start."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,20 @@ def test_the_baseline_is_there_though_no_one_names_it() -> None:
     found = family('experiment.variants=["soft"]')
     assert [arm.name for arm in arms_of(experiment_of(found))] == ["baseline", "soft"]
     assert "baseline-0" in found.models
+
+
+def test_a_student_of_labelled_slices_alone_differs_by_its_pseudo_labels_only() -> None:
+    found = family('experiment.variants=["semi_supervised", "labelled_alone"]')
+    assert found.models["labelled_alone-0"].pseudo_labelled == ()
+    assert "labelled_alone-0" not in found.pseudo_labels
+    with_labels = found.models["semi_supervised-0"]
+    assert found.models["labelled_alone-0"] == replace(with_labels, pseudo_labelled=())
+    assert set(of_seed(found, 0).pseudo_labels) == {"semi_supervised-0"}
+    after = steps_after(of_seed(found, 0))
+    assert after[Step("train", "labelled_alone-0")] == {
+        Step("ingest", "a"),
+        Step("train", "baseline-0"),
+    }
 
 
 def test_the_student_of_one_round_is_the_teacher_of_the_next() -> None:
@@ -163,7 +178,7 @@ def test_every_step_comes_after_those_that_it_needs() -> None:
     assert after[Step("evaluate", "")] >= ingests
 
 
-@pytest.mark.parametrize("name", ["lin2022", "lin2022_phantoms"])
+@pytest.mark.parametrize("name", ["lin2022", "lin2022_phantoms", "lin2022_ct_ich"])
 def test_the_families_of_the_repository_are_whole(name: str) -> None:
     text = (REPOSITORY / "experiments" / f"{name}.toml").read_text()
     found = with_family(parse(Settings, text))
@@ -173,7 +188,7 @@ def test_the_families_of_the_repository_are_whole(name: str) -> None:
         assert one.evaluate is not None
         assert len(one.evaluate.models) == len(arms_of(experiment))
         assert {labels.mode for labels in one.pseudo_labels.values()} == {
-            MODES[variant] for variant in experiment.students
+            MODES[variant] for variant in experiment.students if variant != "labelled_alone"
         }
 
 
