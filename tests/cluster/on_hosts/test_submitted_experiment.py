@@ -32,7 +32,7 @@ def test_a_submitted_family_is_found_done_by_its_user_and_has_his_table(hosts: B
     code, said = hosts.submit(("experiment", *FOLDS), root)
     assert code == 0, said
     assert "experiment of 1 seeds: done" in said
-    assert "train fold_1-0: train fold_1-0: 3 steps" in said
+    assert "train fold_1-0: 3 steps" in said
     # On the submitter's host, over the store alone: every step is done, and Ray is not started.
     report = hosts.folder / "family"
     own = hosts.cluster.run(
