@@ -19,6 +19,7 @@ from ich_ray.errors import ConfigError
 from ich_ray.exam import HEMORRHAGE_TYPES
 from ich_ray.phantom import SITES, PhantomExam, make_exam
 from ich_ray.phantom.exam import uid
+from ich_ray.storage.outages import answered
 
 DATE, TIME = "20000101", "120000"  # of every object: a phantom has no clock
 MANIFEST, LABELS = "phantom.json", "labels.csv"
@@ -99,12 +100,14 @@ def is_written(url: str, corpus: PhantomCorpus) -> bool:
 
     Raises:
         ConfigError: It names another one.
+        SurroundingsError: The store does not answer, or refuses.
     """
-    fs, root = fsspec.core.url_to_fs(url)
-    path = f"{root}/{MANIFEST}"
-    if not fs.exists(path):
-        return False
-    found = json.loads(fs.cat_file(path))["corpus"]
+    with answered(url, "read"):
+        fs, root = fsspec.core.url_to_fs(url)
+        path = f"{root}/{MANIFEST}"
+        if not fs.exists(path):
+            return False
+        found = json.loads(fs.cat_file(path))["corpus"]
     if found != _describe(corpus):
         raise ConfigError(
             f"{url} holds another corpus of phantoms: {found}, not {_describe(corpus)}; "

@@ -33,17 +33,18 @@ def test_a_submitted_family_is_found_done_by_its_user_and_has_his_table(hosts: B
     assert code == 0, said
     assert "experiment of 1 seeds: done" in said
     assert "train fold_1-0: 3 steps" in said
-    # On the submitter's host, over the store alone: every step is done, and Ray is not started.
+    # Over the store alone, wherever its keys are: every step is done, and Ray is not started.
     report = hosts.folder / "family"
-    own = hosts.cluster.run(
-        hosts.cluster.submitter,
-        [
-            *(sys.executable, "-m", "jobs", "experiment", str(hosts.folder / "faults.toml")),
-            *(f"store.root={root}", f"store.endpoint_url={hosts.cluster.server.endpoint_url}"),
-            *("cluster.lease_s=12.0", "models.teacher.checkpoint_every=10", *FOLDS),
-            f"experiment.report={report}",
-        ],
-    )
+    words = [
+        *(sys.executable, "-m", "jobs", "experiment", str(hosts.folder / "faults.toml")),
+        *(f"store.root={root}", f"store.endpoint_url={hosts.cluster.server.endpoint_url}"),
+        *("cluster.lease_s=12.0", "models.teacher.checkpoint_every=10", *FOLDS),
+        f"experiment.report={report}",
+    ]
+    refused = hosts.cluster.run(hosts.cluster.submitter, words)
+    assert refused.returncode == 5, refused.stderr
+    assert "NoCredentialsError" in refused.stderr.splitlines()[-1]
+    own = hosts.cluster.run(hosts.cluster.head, words)
     assert own.returncode == 0, own.stdout + own.stderr
     assert "experiment of 1 seeds: up to date" in own.stdout
     rows = json.loads((report / "experiment.json").read_text())["rows"]
