@@ -46,6 +46,7 @@ from ich_ray.storage.urls import join
 TITLES = {
     "baseline": "Teacher (baseline)",
     "semi_supervised": "Student (semi-supervised)",
+    "labelled_alone": "Student (labelled slices alone)",
     THRESHOLD: "Plain intensity threshold",
     EMPTY: "Empty masks",
 }
