@@ -84,7 +84,8 @@ def test_weights_that_are_no_numbers_are_seen_before_the_step_is_taken() -> None
     before = todo.network.get_parameter("patch.weight").clone()
     with pytest.raises(NotANumberError, match=r"^the loss of step 0 is nan$") as raised:
         run(todo)
-    assert raised.value.items == todo.loader(0).names
+    (batch,) = todo.loader(0)
+    assert raised.value.items == batch.names
     assert torch.equal(todo.network.get_parameter("patch.weight"), before)
 
 

@@ -52,7 +52,8 @@ def test_hostile_files_end_with_a_slice_a_mask_or_a_reason() -> None:
     found = outcomes(DATA / "odd-dicom")
     assert sum(found.values()) == 669
     assert found["slice"] == 45
-    assert found["mask"] == 7
+    # Most of these say that an algorithm made them.
+    assert (found["mask"], found["automatic_mask"]) == (2, 5)
 
 
 def test_real_exams_are_read_and_their_scouts_and_reports_are_not() -> None:
