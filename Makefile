@@ -48,9 +48,9 @@ endif
 	  corpora.rsna_slices.labels=$(ICH_RAY_REAL_DATA)/rsna/stage_2_train.csv \
 	  corpora.rsna_exam.source=$(ICH_RAY_REAL_DATA)/rsna/stage_2_test
 
-# The paper's variants on synthetic heads: four over five seeds; the others, a second round and random
-# starts with one; then, to tell why, as many pseudo-labelled slices positive as bleed in the labelled
-# corpus. Two hours on two cores. It resumes.
+# Variants of the paper on synthetic heads: those of the settings file over five seeds; the others, a
+# second round and random starts with one; then, to tell why, as many pseudo-labelled slices positive
+# as bleed in the labelled corpus. Two hours on two cores. It resumes.
 PHANTOMS := experiments/lin2022_phantoms.toml
 REPORT := experiment.report=out/lin2022-phantoms
 experiment-phantoms: $(READY)
@@ -151,8 +151,8 @@ bench-ctich: $(READY)
 	$(BIN)/python -m benchmarks.ct_ich_folds $(if $(MINUTES),--minutes $(MINUTES)) \
 	  $(if $(INFERENCE),--inference $(INFERENCE)) --out $(OUT)/bench/ct_ich
 
-# Teachers and students on real CT-ICH with 5, 10 and 20 labelled patients, three seeds: about an
-# hour on two cores. It resumes.
+# Teachers and students on real CT-ICH with 5, 10 and 20 labelled patients, three seeds: an hour
+# and a half on two cores. It resumes.
 bench-few-labels: $(READY)
 	$(BIN)/python -m benchmarks.few_labels --out $(OUT)/bench/few_labels
 
