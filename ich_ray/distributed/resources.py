@@ -139,6 +139,17 @@ def _told_by_settings(config: ClusterConfig) -> Iterator[Nodes]:
         )
 
 
+def is_over(job: str) -> bool:
+    """Tell whether the driver of a Ray job has ended, for one of its actors that lives on.
+
+    Args:
+        job: Its id, in hexadecimal digits.
+    """
+    import ray
+
+    return any(row["IsDead"] for row in ray._private.state.state.job_table() if row["JobID"] == job)
+
+
 def _held_by_driver() -> Iterator[tuple[str, dict[str, float]]]:
     """Find what a submitted job's own entry point holds as long as it runs, and on which node."""
     import ray

@@ -6,7 +6,7 @@ and Ray Train's controller has one when its workers are there, who import it at 
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow.fs
 import ray.train
 from ray.train import UserCallback
 from ray.train.backend import Backend, BackendConfig
+from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.train.v2.api.config import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
@@ -23,6 +24,7 @@ from ich_ray.distributed import logs, metrics
 from ich_ray.distributed.allocator import training_environment
 from ich_ray.distributed.lineage import ModelLineage
 from ich_ray.distributed.origin import Origin
+from ich_ray.distributed.resources import is_over
 from ich_ray.distributed.training_needs import worker_of
 from ich_ray.errors import IchRayError, SurroundingsError
 from ich_ray.settings import resolved
@@ -31,6 +33,9 @@ from ich_ray.storage.objects import Store
 _log = logging.getLogger(__name__)
 STARTS = 30
 """How often a group may not come up, each time after minutes, before the run gives up."""
+
+COORDINATOR = "AutoscalingCoordinator"
+"""Ray's actor that divides a cluster among trainings and datasets, and its namespace."""
 
 RESIZE_S = 30.0
 """Between two looks whether an elastic group can grow; it goes on from its last checkpoint then."""
@@ -80,6 +85,20 @@ class _Failures(UserCallback):
         metrics.retries("train_workers")
         ranks = {str(rank): type(error).__name__ for rank, error in worker_exceptions.items()}
         _log.warning("workers failed", extra={"ranks": ranks})
+
+
+class OfLivingJob(WorkerGroupCallback):
+    """Keeps the controller of a job that is over from starting another group.
+
+    Ray 2.60 frees a job's placement groups when it ends, and never one that is made after that.
+    A controller sees its workers go before it goes itself: what it reserved for new ones, GPUs and
+    all, would be held until somebody removed it by hand.
+    """
+
+    def before_worker_group_start(self, worker_group_context: Any) -> None:
+        """Raise where the driver has gone."""
+        if is_over(ray.get_runtime_context().get_job_id()):
+            raise SurroundingsError("the job of this training is over: no other group is started")
 
 
 @dataclass
@@ -168,8 +187,25 @@ class _Trainer(DataParallelTrainer):
     Ray Train 2.60 answers it by an abort that is lost while workers start, and by exit code 0.
     """
 
+    _controller: Any = None
+
     def _register_sigint_handler(self, controller: Any) -> None:
-        pass
+        self._controller = controller
+
+    def give_up(self) -> None:
+        """End the controller before its workers, and take back what it asked of the cluster.
+
+        Else it would start others in their place (OfLivingJob), and Ray Data's would have to leave
+        room for them for three minutes more.
+        """
+        if self._controller is None:
+            return
+        ray.kill(self._controller)
+        with suppress(ValueError, ray.exceptions.RayError):
+            coordinator: Any = ray.get_actor(COORDINATOR, namespace=COORDINATOR)
+            asked = coordinator.cancel_request.remote(f"train-{self.train_run_context.run_id}")
+            # A job that is told to stop has 3 s.
+            ray.get(asked, timeout=1.0)
 
 
 def fit(job: TrainingJob) -> dict[str, Any]:
@@ -181,6 +217,8 @@ def fit(job: TrainingJob) -> dict[str, Any]:
     """
     config, filesystem, path = job.config, *_checkpoint_folder(job)
     each = worker_of(config)
+    # Of the second kind are Ray Train's own, and those that its comment calls custom workarounds.
+    callbacks: list[Any] = [_Failures(job.origin), OfLivingJob()]
     trainer = _Trainer(
         _work,
         train_loop_config={"job": job},
@@ -209,7 +247,7 @@ def fit(job: TrainingJob) -> dict[str, Any]:
                 max_failures=config.max_failures, controller_failure_limit=STARTS
             ),
             checkpoint_config=CheckpointConfig(num_to_keep=config.checkpoints_kept),
-            callbacks=[_Failures(job.origin)],
+            callbacks=callbacks,
             worker_runtime_env={"env_vars": training_environment(use_gpu=config.use_gpu)},
         ),
     )
@@ -217,6 +255,10 @@ def fit(job: TrainingJob) -> dict[str, Any]:
         return dict(trainer.fit().metrics or {})
     except ray.train.TrainingFailedError as error:
         raise _reason(job, error) from error
+    except BaseException:
+        # Told to stop, or its lease was lost.
+        trainer.give_up()
+        raise
 
 
 def _reason(job: TrainingJob, error: ray.train.TrainingFailedError) -> IchRayError:

@@ -15,6 +15,8 @@ from typing import Any
 import psutil
 import pytest
 import ray
+from ray._raylet import PlacementGroupID
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 import ich_ray.distributed.train as stage
 from ich_ray.distributed import metrics
@@ -205,6 +207,58 @@ def test_a_training_that_is_told_to_stop_says_so_and_lets_go_of_its_model(
     assert process.returncode == code, said
     held = {name: claim for name, claim in claims(store).items() if name.startswith("models/")}
     assert all(claim.released for claim in held.values())
+
+
+OUTLIVED = """
+import os, sys, threading, time
+import ray
+from ich_ray.distributed.training_group import OfLivingJob
+from ich_ray.distributed.resources import is_over
+
+def reserve(check):
+    job = ray.get_runtime_context().get_job_id()
+    def outlive():
+        while not is_over(job):
+            pass
+        if check:
+            OfLivingJob().before_worker_group_start(None)
+        ray.util.placement_group([{"CPU": 0.001}])
+    threading.Thread(target=outlive, daemon=True).start()
+
+class Controller:
+    def run(self, check):
+        OfLivingJob().before_worker_group_start(None)
+        reserve(check)
+
+ray.init(address=sys.argv[1], log_to_driver=False)
+controller = ray.remote(num_cpus=0)(Controller).remote()
+ray.get(controller.run.remote(sys.argv[2] == "checked"))
+print(ray.get_runtime_context().get_job_id(), flush=True)
+os._exit(1)
+"""
+"""Program whose actor asks for room once its driver has gone, with Ray's own reserves as rival."""
+
+
+def reserved_after_its_job(how: str) -> list[str]:
+    """Return the states of the placement groups that a job leaves, 3 s after it."""
+    address = ray.get_runtime_context().gcs_address
+    ended = subprocess.run(
+        [sys.executable, "-c", OUTLIVED, address, how], capture_output=True, text=True, check=False
+    )
+    job = ended.stdout.strip()
+    assert job, ended.stderr
+    time.sleep(3)
+    table = ray.util.placement_group_table()
+    left = {name: one for name, one in table.items() if name.endswith(job)}
+    for name in left:
+        remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(name)))
+    return [str(one["state"]) for one in left.values()]
+
+
+def test_a_controller_that_outlives_its_driver_reserves_nothing(ray_cluster: None) -> None:
+    # Where this is empty, Ray frees it itself, and OfLivingJob can go.
+    assert reserved_after_its_job("unchecked") == ["CREATED"]
+    assert reserved_after_its_job("checked") == []
 
 
 def test_a_group_whose_worker_stands_still_goes_on_from_its_checkpoint(

@@ -107,6 +107,18 @@ def test_a_submitter_with_attempts_goes_on_where_a_killed_head_left_the_stage(
     assert "ingest b: 64 slices" in said
 
 
+RESERVED = """
+import json, ray, sys
+from ich_ray.distributed.training_group import COORDINATOR
+ray.init(address="auto", log_to_driver=False)
+made = [one["state"] for one in ray.util.placement_group_table().values()]
+coordinator = ray.get_actor(COORDINATOR, namespace=COORDINATOR)
+asked = ray.get(coordinator.__ray_call__.remote(lambda self: [*self._ongoing_reqs]))
+print(json.dumps([[state for state in made if state != "REMOVED"], asked]))
+"""
+"""Program that prints the states of placement groups, and who asks the cluster for room."""
+
+
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_submitter_that_is_told_to_stop_ends_the_job_where_it_was_told_so(
     hosts: Bench, sent: signal.Signals
@@ -129,6 +141,9 @@ def test_a_submitter_that_is_told_to_stop_ends_the_job_where_it_was_told_so(
     while hosts.at_work("train"):
         assert time.monotonic() < deadline
         time.sleep(0.2)
+    # The next stage would wait for what it still holds, or asks for.
+    found = hosts.cluster.run(hosts.cluster.head, [sys.executable, "-c", RESERVED])
+    assert json.loads(found.stdout.splitlines()[-1]) == [[], []], found.stderr
 
 
 @pytest.mark.parametrize(
