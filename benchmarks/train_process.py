@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 import torch.distributed
 from torch import nn
@@ -37,6 +38,8 @@ from ich_ray.learning.sampling import Worker
 from ich_ray.settings import parse
 
 MODEL = "teacher"
+WARM_UP = 10
+"""Steps of a run that are left out."""
 
 
 @dataclass
@@ -75,9 +78,13 @@ class _Times:
 
     seconds: list[float] = field(default_factory=list)
     waited: list[float] = field(default_factory=list)
+    since: tuple[float, ...] = ()
+    """Time, and CPU seconds of this process and of the machine, when the first steps were over."""
 
     def stepped(self, *, items: int, seconds: float, waited: float) -> None:
         """Keep a step."""
+        if len(self.seconds) == WARM_UP:
+            self.since = _clocks()
         self.seconds.append(seconds)
         self.waited.append(waited)
         self.also(items, seconds, waited)
@@ -98,6 +105,16 @@ class _Times:
         raise AssertionError(snapshot.step)
 
 
+def _clocks() -> tuple[float, float, float]:
+    """Return the time, and what this process and the whole machine have used of the CPU."""
+    machine = psutil.cpu_times()
+    return (
+        time.monotonic(),
+        time.process_time(),
+        sum(machine) - machine.idle - getattr(machine, "iowait", 0.0),
+    )
+
+
 def train(  # noqa: PLR0913  (what the two groups differ in)
     settings: str,
     *,
@@ -109,7 +126,7 @@ def train(  # noqa: PLR0913  (what the two groups differ in)
     look: Callable[[int], bool],
     mock: bool,
 ) -> dict[str, Any]:
-    """Train in this process; return seconds and waiting of every step, and the loader's CPU."""
+    """Train in this process; return seconds and waiting of every step, and what used the CPU."""
     torch.set_num_threads(1)
     with session(parse(Settings, settings), Pseudonyms(PUBLIC_KEY)) as opened:
         lineage = model_lineage(opened, MODEL)
@@ -137,10 +154,15 @@ def train(  # noqa: PLR0913  (what the two groups differ in)
         device=device,
     )
     run(training, worker=worker, total=sum_over_group, listener=times)
-    crops = config.steps * len(worker.items(config.batch))
+    passed_s, own_s, machine_s = (
+        now - then for now, then in zip(_clocks(), times.since, strict=True)
+    )
+    crops, steps = config.steps * len(worker.items(config.batch)), config.steps - WARM_UP - 1
     return {
         "seconds": times.seconds,
         "waited": times.waited,
+        "own_cpu_s_per_step": own_s / steps,
+        "others_cpu_share": (machine_s - local.world * own_s) / (passed_s * (os.cpu_count() or 1)),
         "loader_us_per_crop": 1e6 * loader.cpu_s / crops,
     }
 

@@ -7,6 +7,9 @@ left out; each ratio is taken within a round, and given as the median of the rou
 and the highest. Prints each run, and last one line of JSON:
 
 - `ray_over_torchrun`: time of a step under Ray Train over that under torchrun, mock loader;
+- `ray_own_cpu_over_torchrun`: the same of the first process's own CPU time in a step, and
+  `others_share`: what all but the training processes used of the machine's CPU meanwhile. Where the
+  training processes fill the machine, the second is what the first ratio cannot explain;
 - `real_over_mock`: throughput with the real loader over that with the mock, under Ray Train;
 - `loader_us_per_crop`: the loader's CPU, and `loader_cores_for_h200`: what an H200 at the limit of
   its arithmetic (4,266 crops/s) needs of it.
@@ -61,9 +64,6 @@ steps = STEPS
 num_workers = WORKERS
 use_gpu = GPU
 """
-WARM_UP = 10
-"""Steps of a run that are left out."""
-
 H200_CROPS_PER_S = 4_266
 
 
@@ -150,7 +150,7 @@ def under_ray(settings: Path, *, workers: int, mock: bool) -> dict[str, Any]:
 
 def step_s(found: dict[str, Any]) -> float:
     """Return the median time of a step."""
-    return statistics.median(found["seconds"][WARM_UP:])
+    return statistics.median(found["seconds"][train_process.WARM_UP :])
 
 
 def ratios(tops: Sequence[float], bottoms: Sequence[float]) -> tuple[float, list[float]]:
@@ -179,6 +179,8 @@ def main() -> None:
         "ray real": (under_ray, False),
     }
     times: dict[str, list[float]] = {name: [] for name in runs}
+    own: dict[str, list[float]] = {name: [] for name in runs}
+    others: dict[str, list[float]] = {name: [] for name in runs}
     waits, loader = [], []
     with session(settings, Pseudonyms(PUBLIC_KEY)) as opened:
         write_phantoms(opened, "a")
@@ -191,9 +193,14 @@ def main() -> None:
                 function, mock = runs[name]
                 found = function(file, workers=workers, mock=mock)
                 times[name].append(step_s(found))
+                own[name].append(found["own_cpu_s_per_step"])
+                others[name].append(found["others_cpu_share"])
                 print(json.dumps({"round": number, "run": name, "step_s": times[name][-1]}))
                 if not mock:
-                    waits.append(sum(found["waited"][WARM_UP:]) / sum(found["seconds"][WARM_UP:]))
+                    waited, seconds = (
+                        sum(found[kind][train_process.WARM_UP :]) for kind in ("waited", "seconds")
+                    )
+                    waits.append(waited / seconds)
                     loader.append(found["loader_us_per_crop"])
     over_torchrun, interval = ratios(times["ray mock"], times["torchrun mock"])
     over_mock, interval_of_mock = ratios(times["ray mock"], times["ray real"])
@@ -205,6 +212,10 @@ def main() -> None:
                 "step_s": round(statistics.median(times["torchrun mock"]), 4),
                 "ray_over_torchrun": over_torchrun,
                 "ray_over_torchrun_interval": interval,
+                "ray_own_cpu_over_torchrun": ratios(own["ray mock"], own["torchrun mock"])[0],
+                "others_share": {
+                    name: round(statistics.median(found), 4) for name, found in others.items()
+                },
                 "real_over_mock": over_mock,
                 "real_over_mock_interval": interval_of_mock,
                 "data_wait_share": round(statistics.median(waits), 4),
