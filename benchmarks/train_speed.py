@@ -16,7 +16,8 @@ and the highest. Prints each run, and last one line of JSON:
 
 On a GPU the network is DRN-D-38, 16 crops and a process a GPU; on a CPU the narrow one.
 
-    python -m benchmarks.train_speed [--rounds 5] [--steps 100] [--out out/bench/train]
+    python -m benchmarks.train_speed [--rounds 5] [--steps 100] [--workers 2]
+        [--out out/bench/train]
 """
 
 import argparse
@@ -67,16 +68,17 @@ use_gpu = GPU
 H200_CROPS_PER_S = 4_266
 
 
-def settings_text(root: Path, *, steps: int) -> str:
-    """Return the settings of the runs, by what this machine has."""
+def settings_text(root: Path, *, steps: int, workers: int) -> str:
+    """Return the settings of the runs, by what this machine has; no workers: one a GPU, or two."""
     gpus = torch.cuda.device_count()
+    processes = workers or gpus or 2
     values = {
         "ROOT": str(root),
         "NETWORK": "drn_d_38" if gpus else "drn_d_narrow",
         "CROP": "240",
-        "BATCH": str(16 * gpus) if gpus else "8",
+        "BATCH": str((16 if gpus else 4) * processes),
         "STEPS": str(steps),
-        "WORKERS": str(gpus or 2),
+        "WORKERS": str(processes),
         "GPU": "true" if gpus else "false",
     }
     text = SETTINGS
@@ -164,13 +166,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time steps under Ray Train and torchrun.")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--workers", type=int, default=0, help="processes; 0: one a GPU, or two")
     parser.add_argument("--out", type=Path, default=Path("out/bench/train"))
     options = parser.parse_args()
     folder = options.out.resolve()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     file = folder / "settings.toml"
-    file.write_text(settings_text(folder, steps=options.steps))
+    file.write_text(settings_text(folder, steps=options.steps, workers=options.workers))
     settings = parse(Settings, file.read_text())
     workers = settings.models[train_process.MODEL].num_workers
     runs: dict[str, tuple[Callable[..., dict[str, Any]], bool]] = {
