@@ -8,14 +8,15 @@ from typing import Any
 
 
 def figures_of(name: str) -> dict[str, Any]:
-    """Run one benchmark, show what it prints, and return its last line."""
+    """Run one benchmark, show what it prints, and return its last line of JSON."""
     command = [sys.executable, "-u", "-m", f"benchmarks.{name}"]
     last = ""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             print(f"{name}: {line}", end="", flush=True)
-            last = line.strip() or last
+            # Ray may have a last word about a worker.
+            last = line if line.startswith("{") else last
     if process.returncode:
         raise SystemExit(f"benchmarks.{name} failed with {process.returncode}; run it alone")
     found: dict[str, Any] = json.loads(last)

@@ -130,10 +130,18 @@ class Killer:
 
     def _wait(self, name: str, *, busy: bool) -> psutil.Process | None:
         while not self.over.wait(0.002):
-            found = [p for p in workers_of(name) if not busy or ".submit" in " ".join(p.cmdline())]
+            found = [p for p in workers_of(name) if not busy or _is_at_work(p)]
             if found:
                 return found[int(self.rng.integers(len(found)))]
         return None
+
+
+def _is_at_work(actor: psutil.Process) -> bool:
+    try:
+        return ".submit" in " ".join(actor.cmdline())
+    except psutil.Error:
+        # It has died since it was listed.
+        return False
 
 
 def trial(root: Path, seed: int, undisturbed: list[str]) -> dict[str, object]:
@@ -193,11 +201,15 @@ def measured(out: Path, *, schedules: int) -> dict[str, object]:
         include_dashboard=False,
         log_to_driver=False,
     )
-    undisturbed = prepare(out / "whole")
-    found = []
-    for one in trials(out, schedules, undisturbed):
-        print(json.dumps(one), flush=True)
-        found.append(one)
+    try:
+        undisturbed = prepare(out / "whole")
+        found = []
+        for one in trials(out, schedules, undisturbed):
+            print(json.dumps(one), flush=True)
+            found.append(one)
+    finally:
+        # Else it tells of dead workers after the figures.
+        ray.shutdown()
     return {
         "kill_schedules": len(found),
         "killed_actors": sum(int(str(one["actors"])) for one in found),
