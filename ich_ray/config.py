@@ -72,6 +72,16 @@ class EvaluateConfig:
     exam_score_slices: int = 1
     """An exam's score is the mean of this many highest slice probabilities; 1 is the maximum."""
 
+    sensitivities: tuple[float, ...] = (0.9, 0.92, 0.95)
+    """Operating points: exam thresholds that reach these on the tuning exams; 0.92 is Lin & Yuh's.
+    """
+
+    specificities: tuple[float, ...] = (0.8, 0.9, 0.95)
+    """The same of specificities."""
+
+    prevalence: float = 0.0
+    """Share of positive exams that predictive values are given for; 0: that of the test exams."""
+
     resamples: int = 2_000
     seed: int = 0
     actors: int = 2
@@ -87,6 +97,10 @@ class EvaluateConfig:
         require(len(self.models) > 0, "models must name at least one model")
         at_least(1, self, "actors", "exam_score_slices")
         at_least(0, self, "seed", "gallery")
+        for name in ("sensitivities", "specificities"):
+            for one in getattr(self, name):
+                require(0 < one <= 1, f"{name} holds {one}: a share above 0, at most 1")
+        require(0 <= self.prevalence < 1, f"prevalence={self.prevalence}: a share below 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

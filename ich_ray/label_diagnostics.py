@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int8, Int64, UInt8
 
 from ich_ray import roc
 from ich_ray.exam import IGNORED
-from ich_ray.review_figures import wilson
+from ich_ray.proportions import wilson
 
 UNKNOWN = -1
 """Hidden label of a slice of which a corpus says nothing."""

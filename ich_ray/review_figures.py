@@ -9,10 +9,9 @@ from statistics import NormalDist
 
 from sklearn.metrics import cohen_kappa_score
 
+from ich_ray.proportions import CONFIDENCE, wilson
 from ich_ray.review import SampledSlice
 from ich_ray.review_decisions import VERDICTS, Verdict, majority
-
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,24 +64,6 @@ class Advice:
     """Whether the intervals of it and of all lower percentiles lie below the limit."""
 
     reason: str
-
-
-def wilson(successes: int, trials: int, *, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return Wilson's interval of a proportion; (0, 1) where nothing was tried.
-
-    Source: E. B. Wilson, JASA 22 (1927) 209-212: all proportions that the score test accepts.
-
-    >>> [round(end, 4) for end in wilson(2, 20)]
-    [0.0279, 0.301]
-    """
-    if trials == 0:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share, weight = successes / trials, z * z / trials
-    middle = (share + weight / 2) / (1 + weight)
-    half = math.sqrt(weight * (share * (1 - share) + weight / 4)) / (1 + weight)
-    # At 0 and all of them an end is exact, and rounding may pass it.
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def looks(

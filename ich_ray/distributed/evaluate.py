@@ -50,6 +50,14 @@ from ich_ray.distributed.statistics import (
     from_row,
 )
 from ich_ray.errors import ConfigError, QualityError
+from ich_ray.operating_points import (
+    OperatingPoint,
+    PairedCalls,
+    Rule,
+    Scored,
+    operating_point,
+    paired_calls,
+)
 from ich_ray.settings import resolved
 from ich_ray.storage.tables import Table
 from ich_ray.windows import preprocessing_id
@@ -85,6 +93,13 @@ class Evaluation:
     """DSC over the slices that hold a bleed, at the same threshold."""
 
     delong: Mapping[str, Interval]
+    delong_differences: Mapping[tuple[str, str], Difference]
+    """Of the exam AUCs of models."""
+
+    operating_points: tuple[OperatingPoint, ...]
+    """None without tuning exams of both classes."""
+
+    paired_calls: tuple[PairedCalls, ...]
     exam_keys: tuple[str, ...]
     shown_slices: Mapping[str, str]
     """Exam -> the slice to show of it."""
@@ -107,7 +122,7 @@ def evaluation_identity(run: Session) -> dict[str, Any]:
         "tuning": [s.identity for s in select(run, config.tuning)],
         "preprocessing": preprocessing_id(run.settings.input),
         "settings": settings,
-        "statistics": 1,
+        "statistics": 2,
     }
 
 
@@ -170,10 +185,12 @@ def evaluate(run: Session) -> Evaluation:
     test, tuning = select(run, config.test), select(run, config.tuning)
     tasks = [prediction_task(run, m, s) for m in models.values() for s in (*test, *tuning)]
     made = dict(zip((task.url for task in tasks), predict_all(run, tasks), strict=True))
-    levels = _levels(run, models, tuning, made)
+    tuned = _tuned(run, models, tuning, made)
     found = _statistics(run, models, test, made, threshold=True)
     exams, keys = _exams(found, next(iter(models)), test)
-    predicted = {name: _predicted(found[name], keys, exams, level=levels[name]) for name in models}
+    predicted = {
+        name: _predicted(found[name], keys, exams, level=tuned[name].level) for name in models
+    }
     predicted[THRESHOLD] = _threshold(found[THRESHOLD], keys, exams)
     predicted[EMPTY] = _empty(predicted[THRESHOLD])
     samples = _resample(run, exams, predicted)
@@ -182,6 +199,8 @@ def evaluate(run: Session) -> Evaluation:
         name: _positive_dsc(found.get(name, {}), keys, exams, predicted[name].level)
         for name in (*models, THRESHOLD)
     }
+    scored = {m: Scored(scores=predicted[m].scores, labels=exams.labels) for m in models}
+    operating = _operating_points(config, tuned, scored)
     return Evaluation(
         names=tuple(models),
         exams=exams,
@@ -196,6 +215,23 @@ def evaluate(run: Session) -> Evaluation:
         },
         positive_slice_dsc={**positive, EMPTY: 0.0},
         delong={name: roc.delong(predicted[name].scores, exams.labels) for name in models},
+        delong_differences={
+            (a, b): roc.paired_delong(scored[a].scores, scored[b].scores, exams.labels)
+            for a, b in pairs(list(models))
+        },
+        operating_points=tuple(operating),
+        paired_calls=tuple(
+            paired_calls(
+                [
+                    (one, other)
+                    for a, b in pairs(list(models))
+                    for one in operating
+                    for other in operating
+                    if (one.model, other.model) == (a, b) and one.rule == other.rule
+                ],
+                scored,
+            )
+        ),
         exam_keys=tuple(keys),
         shown_slices={exam: s.largest_slice for exam, s in found[next(reversed(models))].items()},
     )
@@ -212,27 +248,64 @@ def evaluate_config(run: Session) -> EvaluateConfig:
     return run.settings.evaluate
 
 
-def _levels(
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Tuned:
+    """What the tuning selections say of a model, before its test exams are looked at."""
+
+    level: int
+    """Its pixel threshold: of the best micro DSC; p = 0.5 without tuning selections."""
+
+    exams: Scored
+
+
+def _tuned(
     run: Session,
     models: Mapping[str, TrainedModel],
     tuning: tuple[Selection, ...],
     made: Mapping[str, Table],
-) -> dict[str, int]:
-    """Fix each model's pixel threshold on the tuning selections: the best micro DSC there."""
-    half = int(overlap.quantise_logits(np.zeros(1, np.float32))[0])
-    if not tuning:
-        return dict.fromkeys(models, half)
+) -> dict[str, _Tuned]:
+    """Compute what fixes each model's thresholds."""
     found = _statistics(run, models, tuning, made, threshold=False)
-    levels = {}
-    for name in models:
-        stack = overlap.stack([s.pixels for _, s in sorted(found[name].items())])
-        if not stack.pos.any():
-            raise QualityError(
-                f"evaluate.tuning={list(evaluate_config(run).tuning)} holds no positive pixel: no "
-                "threshold can be fixed there; add positive exams, or leave tuning empty for p=0.5"
-            )
-        levels[name] = int(overlap.best_dice_level(stack))
-    return levels
+    return {
+        name: _Tuned(level=_level(run, found[name]), exams=_scored(found[name])) for name in models
+    }
+
+
+def _level(run: Session, statistics: Mapping[str, ExamStatistics]) -> int:
+    tuning = list(evaluate_config(run).tuning)
+    if not tuning:
+        return int(overlap.quantise_logits(np.zeros(1, np.float32))[0])
+    stack = overlap.stack([s.pixels for _, s in sorted(statistics.items())])
+    if not stack.pos.any():
+        raise QualityError(
+            f"evaluate.tuning={tuning} holds no positive pixel: no threshold can be fixed there; "
+            "add positive exams, or leave tuning empty for p=0.5"
+        )
+    return int(overlap.best_dice_level(stack))
+
+
+def _scored(statistics: Mapping[str, ExamStatistics]) -> Scored:
+    exams = [one for _, one in sorted(statistics.items())]
+    return Scored(
+        scores=np.array([one.score for one in exams], np.float64),
+        labels=np.array([one.label for one in exams], np.bool_),
+    )
+
+
+def _operating_points(
+    config: EvaluateConfig, tuned: Mapping[str, _Tuned], scored: Mapping[str, Scored]
+) -> list[OperatingPoint]:
+    """Fix exam thresholds on the tuning exams, where these are of both classes."""
+    rules = [
+        *(Rule("sensitivity", share) for share in config.sensitivities),
+        *(Rule("specificity", share) for share in config.specificities),
+    ]
+    return [
+        operating_point(name, rule, tuning=tuned[name].exams, test=test)
+        for name, test in scored.items()
+        if tuned[name].exams.both_classes
+        for rule in rules
+    ]
 
 
 def _statistics(

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,9 +134,17 @@ def _report(run: Session, found: Evaluation, identity: str) -> Report:
         "intracranial hemorrhage better than its teacher on exams that neither has seen?",
         models=tuple(_model(found, name) for name in (*found.names, THRESHOLD, EMPTY)),
         differences=tuple(
-            NamedDifference(a=a, b=b, **{str(metric): value for metric, value in metrics.items()})
+            NamedDifference(
+                a=a,
+                b=b,
+                **{str(metric): value for metric, value in metrics.items()},
+                delong=found.delong_differences.get((a, b)),
+            )
             for (a, b), metrics in found.differences.items()
         ),
+        operating_points=found.operating_points,
+        paired_calls=found.paired_calls,
+        prevalence=config.prevalence or float(found.exams.labels.mean()),
         pseudo_labels=_pseudo_labels(run),
         gallery=tuple(gallery(run, found)),
         corpora=tuple(corpora(run)),
@@ -224,6 +232,23 @@ def _pseudo_labels(run: Session) -> PseudoLabels | None:
     )
 
 
+def _of_operating_points(found: Evaluation, tuning: Sequence[str]) -> list[str]:
+    if not found.operating_points:
+        why = "hold one class only" if tuning else "were named"
+        return [f"No operating points: {'the' if tuning else 'no'} tuning exams {why}."]
+    several = len(found.exams.labels) > len(found.exams.strata)
+    independent = (
+        "; they take exams as independent, and some patients here have several" if several else ""
+    )
+    return [
+        "Operating points: exam thresholds fixed on the tuning exams, the highest that reaches a "
+        "sensitivity there, or the lowest that reaches a specificity, then applied to the test "
+        f"exams; intervals by Wilson{independent}. Right calls of two models are compared by "
+        "McNemar's exact test, and the p-values of all these comparisons adjusted by Holm.",
+        "DeLong's test compares two exam AUCs without resampling.",
+    ]
+
+
 def _methods(run: Session, found: Evaluation) -> tuple[str, ...]:
     config = evaluate_config(run)
     patients = len(found.exams.strata)
@@ -243,6 +268,7 @@ def _methods(run: Session, found: Evaluation) -> tuple[str, ...]:
         "scores quantised to 16 bits of the logit; a slice without a bleed adds only false "
         "positives; a metric that a resample leaves undefined is dropped and counted.",
         f"Pixel thresholds were fixed on {where}, by the best DSC, before the test exams.",
+        *_of_operating_points(found, config.tuning),
         "The plain threshold chose its cuts on the test exams themselves, which favours it.",
         "One training seed: the intervals hold the uncertainty of the exams, not of the training.",
     )

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from ich_ray.bootstrap import Difference, Interval
 from ich_ray.comparison import METRICS, Metric
+from ich_ray.operating_points import OperatingPoint, PairedCalls
 
 STUDENT, TEACHER = "semi_supervised", "baseline"
 """Names of the two models that the headline compares."""
@@ -61,6 +62,8 @@ class NamedDifference:
     exam_auc: Difference | None = None
     dsc: Difference | None = None
     pixel_ap: Difference | None = None
+    delong: Difference | None = None
+    """Of the exam AUC, by another method: DeLong's test for two correlated AUCs."""
 
     def metrics(self) -> dict[Metric, Difference | None]:
         """Return metric -> difference."""
@@ -137,6 +140,11 @@ class Report:
 
     models: tuple[ModelResult, ...]
     differences: tuple[NamedDifference, ...]
+    operating_points: tuple[OperatingPoint, ...]
+    paired_calls: tuple[PairedCalls, ...]
+    prevalence: float
+    """Of positive exams, that predictive values are given for."""
+
     pseudo_labels: PseudoLabels | None
     gallery: tuple[GallerySlice, ...]
     corpora: tuple[CorpusFacts, ...]
@@ -166,7 +174,7 @@ class Report:
                 return pair
             if (pair.a, pair.b) == (b, a):
                 metrics = {metric: _negated(value) for metric, value in pair.metrics().items()}
-                return NamedDifference(a=a, b=b, **metrics)
+                return NamedDifference(a=a, b=b, **metrics, delong=_negated(pair.delong))
         return None
 
 

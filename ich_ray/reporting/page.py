@@ -41,6 +41,7 @@ def to_html(report: Report) -> str:
         pictures=_pictures(report),
         gallery=[_gallery_row(report, shown) for shown in report.gallery],
         marking=_marking(report),
+        infinity=math.inf,
         settings=json.dumps(plain(report.settings), indent=2, sort_keys=True, ensure_ascii=False),
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ich_ray.operating_points import OperatingPoint
 from ich_ray.reporting.contents import GallerySlice, ModelResult, PseudoLabels, Report
 from ich_ray.reporting.headline import headline, unbeaten_rivals
 
@@ -27,6 +28,9 @@ def to_json(report: Report) -> str:
         "cautions": unbeaten_rivals(report),
         "models": {model.name: _model(model) for model in report.models},
         "differences": {f"{d.a}_minus_{d.b}": d.metrics() for d in report.differences},
+        "delong": {f"{d.a}_minus_{d.b}": d.delong for d in report.differences if d.delong},
+        "operating_points": [_operating_point(report, point) for point in report.operating_points],
+        "paired_calls": [plain(calls) | {"rule": str(calls.rule)} for calls in report.paired_calls],
         "pseudo_labels": _pseudo_labels(report.pseudo_labels),
         "gallery": [_gallery_slice(shown) for shown in report.gallery],
         "corpora": report.corpora,
@@ -68,6 +72,22 @@ def _model(model: ModelResult) -> dict[str, Any]:
         "note": model.note,
         "pixel_threshold": model.pixel_threshold,
         "roc": model.roc,
+    }
+
+
+def _operating_point(report: Report, point: OperatingPoint) -> dict[str, Any]:
+    positive, negative = point.test.predictive_values(report.prevalence)
+    return {
+        "model": point.model,
+        "rule": str(point.rule),
+        "threshold": point.threshold,
+        "tuning": point.tuning,
+        "test": point.test,
+        "sensitivity": point.test.sensitivity,
+        "specificity": point.test.specificity,
+        "positive_predictive_value": positive,
+        "negative_predictive_value": negative,
+        "prevalence": report.prevalence,
     }
 
 

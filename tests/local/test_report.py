@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ich_ray.bootstrap import Difference, Interval
+from ich_ray.operating_points import Rule, Scored, operating_point, paired_calls
 from ich_ray.reporting import gallery
 from ich_ray.reporting.contents import (
     CorpusFacts,
@@ -27,6 +28,9 @@ EMPTY = Report(
     question="What does a report without results say?",
     models=(),
     differences=(),
+    operating_points=(),
+    paired_calls=(),
+    prevalence=0.5,
     pseudo_labels=None,
     gallery=(),
     corpora=(),
@@ -75,8 +79,21 @@ def head(seed: int) -> GallerySlice:
     )
 
 
+def scored(seed: int, apart: float) -> Scored:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(90) % 3 == 0
+    return Scored(scores=1 / (1 + np.exp(-rng.normal(apart * labels, 1))), labels=labels)
+
+
 def made_up_report() -> Report:
     rng = np.random.default_rng(4)
+    rules = [Rule("sensitivity", 0.92), Rule("specificity", 0.9), Rule("specificity", 1.0)]
+    test = {"baseline": scored(1, 1.5), "semi_supervised": scored(2, 2.5)}
+    points = [
+        operating_point(name, rule, tuning=scored(9, 2), test=exams)
+        for name, exams in test.items()
+        for rule in rules
+    ]
     fpr = np.linspace(0, 1, 80) ** 3
 
     def curve(power: float) -> Roc:
@@ -140,6 +157,7 @@ def made_up_report() -> Report:
                 exam_auc=difference(0.032, 0.021, 0.003),
                 dsc=difference(0.020, 0.024, 0.10),
                 pixel_ap=difference(0.020, 0.022, 0.08),
+                delong=difference(0.032, 0.024, 0.009),
             ),
             NamedDifference(
                 a="intensity_threshold",
@@ -149,6 +167,9 @@ def made_up_report() -> Report:
                 pixel_ap=difference(-0.661, 0.04, 0.0),
             ),
         ),
+        operating_points=tuple(points),
+        paired_calls=tuple(paired_calls(list(zip(points[3:], points[:3], strict=True)), test)),
+        prevalence=0.03,
         pseudo_labels=PseudoLabels(
             p=rng.beta(0.25, 1.6, 5000).astype(np.float32),
             cut=0.412,
@@ -222,6 +243,35 @@ def test_each_metric_of_each_model_has_its_place_in_the_json(record: Any) -> Non
     assert set(of_pair) == {"exam_auc", "dsc", "pixel_ap"}
     assert record["ledger"]["site_a"]["not_ct"] == 4
     assert {"corpora", "methods", "provenance", "settings", "headline"} <= set(record)
+
+
+def test_operating_points_stand_in_both_files(record: Any, page: Path, report: Report) -> None:
+    first = record["operating_points"][0]
+    assert (first["model"], first["rule"]) == ("baseline", "sensitivity at least 0.92")
+    point = report.operating_points[0]
+    assert first["test"] == {"tp": point.test.tp, "fp": point.test.fp} | {
+        "fn": point.test.fn,
+        "tn": point.test.tn,
+    }
+    assert first["positive_predictive_value"] == pytest.approx(
+        point.test.predictive_values(0.03)[0]
+    )
+    assert record["delong"]["semi_supervised_minus_baseline"]["p"] == 0.009
+    calls = record["paired_calls"][0]
+    assert calls["rule"] == "sensitivity at least 0.92"
+    assert calls["p_adjusted"] >= calls["p"]
+    text = page.read_text()
+    assert f"{point.test.tp} / {point.test.fn}" in text
+    assert "Predictive values are for 3.0" in text
+    assert "exam AUC, by DeLong" in text
+
+
+def test_a_difference_that_is_turned_round_takes_its_test_along(report: Report) -> None:
+    turned = report.difference("baseline", "semi_supervised")
+    assert turned is not None
+    assert turned.delong is not None
+    assert turned.delong.estimate == -0.032
+    assert turned.delong.high == pytest.approx(-0.008)
 
 
 def test_what_is_not_defined_is_null(record: Any) -> None:

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest
 from sklearn.metrics import cohen_kappa_score
 
 from ich_ray.config import ReviewConfig
 from ich_ray.errors import ConfigError, QualityError
+from ich_ray.proportions import wilson
 from ich_ray.ranker import Ranking
 from ich_ray.review import SampledSlice, around, choices, near, sample, sample_identity
 from ich_ray.review_decisions import COLUMNS, FORMAT, majority, read_review, verdicts_of
-from ich_ray.review_figures import Look, advise, agreements, looks, wilson
+from ich_ray.review_figures import Look, advise, agreements, looks
 
 few = settings(max_examples=30)  # the whole unit tier has ten seconds
 DEFAULT = ReviewConfig()
@@ -140,14 +140,6 @@ def test_another_seed_draws_others_and_another_percentile_leaves_the_rest() -> N
 def test_a_teacher_that_says_the_same_for_all_has_no_ranking_to_look_at() -> None:
     with pytest.raises(QualityError, match="the same for all 30"):
         Ranking.of([np.full(30, 0.5, np.float32)])
-
-
-def test_the_interval_is_that_of_scipy() -> None:
-    for trials in (1, 7, 20, 500):
-        for successes in {0, 1, trials // 3, trials}:
-            expected = binomtest(successes, trials).proportion_ci(method="wilson")
-            assert wilson(successes, trials) == pytest.approx((expected.low, expected.high))
-    assert wilson(0, 0) == (0.0, 1.0)
 
 
 def decision(key: str, verdict: str = "accept", reader: str = "Dr. Ada") -> dict[str, Any]:
