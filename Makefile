@@ -10,7 +10,7 @@ READY := .venv/.ready
 	image-check bench-phantom bench-codecs bench-ingest bench-speed bench-hostile bench-mutated \
 	bench-kills bench-planning bench-cluster bench-scaling bench-faults bench-train bench-ctich \
 	bench-few-labels \
-	bench-device bench-pseudo-label experiment-phantoms pack-ctich cluster-up cluster-down clean
+	bench-device bench-pseudo-label bench-evaluate experiment-phantoms pack-ctich cluster-up cluster-down clean
 
 setup: $(READY)
 
@@ -167,6 +167,9 @@ bench-device: $(READY)
 # The pool against a plain loop, a GPU's limit, a hundred million scores, killed actors (resumes).
 bench-pseudo-label: $(READY)
 	$(BIN)/python -m benchmarks.pseudo_label
+
+bench-evaluate: $(READY)
+	$(BIN)/python -m benchmarks.evaluate
 
 # A head, two workers, an S3 server and a submitter in network namespaces; needs root, on Linux.
 cluster-up: $(READY)

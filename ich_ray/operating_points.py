@@ -106,7 +106,7 @@ class PairedCalls:
 
     only_b: int
     p: float
-    """McNemar's, exact."""
+    """McNemar's, mid-p."""
 
     p_adjusted: float
     """By Holm, over all that were compared together."""

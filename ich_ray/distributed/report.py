@@ -144,6 +144,7 @@ def _report(run: Session, found: Evaluation, identity: str) -> Report:
         ),
         operating_points=found.operating_points,
         paired_calls=found.paired_calls,
+        patients=(int(found.exams.strata.sum()), int((found.exams.strata == 0).sum())),
         prevalence=config.prevalence or float(found.exams.labels.mean()),
         pseudo_labels=_pseudo_labels(run),
         gallery=tuple(gallery(run, found)),
@@ -244,7 +245,7 @@ def _of_operating_points(found: Evaluation, tuning: Sequence[str]) -> list[str]:
         "Operating points: exam thresholds fixed on the tuning exams, the highest that reaches a "
         "sensitivity there, or the lowest that reaches a specificity, then applied to the test "
         f"exams; intervals by Wilson{independent}. Right calls of two models are compared by "
-        "McNemar's exact test, and the p-values of all these comparisons adjusted by Holm.",
+        "McNemar's test (mid-p), and the p-values of all these comparisons adjusted by Holm.",
         "DeLong's test compares two exam AUCs without resampling.",
     ]
 

@@ -142,6 +142,9 @@ class Report:
     differences: tuple[NamedDifference, ...]
     operating_points: tuple[OperatingPoint, ...]
     paired_calls: tuple[PairedCalls, ...]
+    patients: tuple[int, int]
+    """Of the test corpus: with a bleed, and without."""
+
     prevalence: float
     """Of positive exams, that predictive values are given for."""
 

@@ -9,6 +9,9 @@ from ich_ray.reporting.contents import STUDENT, TEACHER, ModelResult, NamedDiffe
 
 Verdict = Literal["better", "worse", "not distinguishable", "not measured"]
 
+FEW_OF_A_CLASS, FEW_BLEEDS = 30, 150
+"""Patients; below, intervals hold the truth clearly less often than they say."""
+
 SHORT: dict[Metric, str] = {"exam_auc": "exam AUC", "dsc": "DSC", "pixel_ap": "pixel AP"}
 
 
@@ -71,6 +74,30 @@ def in_reading_order(report: Report) -> list[NamedDifference]:
         return not is_main, not {pair.a, pair.b} <= networks
 
     return [main if main and not place(d)[0] else d for d in sorted(turned, key=place)]
+
+
+def narrow_intervals(report: Report) -> list[str]:
+    """Return a sentence for each kind of interval that so few patients make too narrow.
+
+    Source: simulated corpora of `make bench-evaluate`; 95 of 100 intervals should hold the truth.
+    """
+    bleeding, others = report.patients
+    sentences = []
+    if any(model.exam_auc for model in report.models) and min(bleeding, others) < FEW_OF_A_CLASS:
+        sentences.append(
+            f"Of the {bleeding} patients with and {others} without hemorrhage the rarer are fewer "
+            f"than {FEW_OF_A_CLASS}: resampled intervals of the exam AUC are too narrow then. In "
+            "simulated corpora with 20 such patients they held the truth 88 to 92 times in 100, "
+            "with 10 some 85 times; DeLong's test of a difference kept its level."
+        )
+    if any(model.dsc for model in report.models) and bleeding < FEW_BLEEDS:
+        sentences.append(
+            f"{bleeding} patients with hemorrhage are fewer than {FEW_BLEEDS}: intervals of DSC "
+            "and pixel AP, which a few large bleeds decide, are too narrow then. In simulated "
+            "corpora with 80, 40 and 10 such patients they held the truth 90 to 92, 90 to 93 and "
+            "85 to 86 times in 100, and equal models were called different 8, 8 and 13 times."
+        )
+    return sentences
 
 
 def unbeaten_rivals(report: Report) -> list[str]:

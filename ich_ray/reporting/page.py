@@ -16,6 +16,7 @@ from ich_ray.reporting.headline import (
     headline,
     in_reading_order,
     main_difference,
+    narrow_intervals,
     unbeaten_rivals,
     verdict,
 )
@@ -36,7 +37,7 @@ def to_html(report: Report) -> str:
         headline=headline(report),
         differences=in_reading_order(report),
         main=main_difference(report),
-        cautions=unbeaten_rivals(report),
+        cautions=[*unbeaten_rivals(report), *narrow_intervals(report)],
         verdict=verdict,
         pictures=_pictures(report),
         gallery=[_gallery_row(report, shown) for shown in report.gallery],

@@ -10,7 +10,7 @@ import numpy as np
 
 from ich_ray.operating_points import OperatingPoint
 from ich_ray.reporting.contents import GallerySlice, ModelResult, PseudoLabels, Report
-from ich_ray.reporting.headline import headline, unbeaten_rivals
+from ich_ray.reporting.headline import headline, narrow_intervals, unbeaten_rivals
 
 NUM_BINS = 50
 """Of the histogram that stands for the pseudo-labels' probabilities in report.json."""
@@ -25,7 +25,7 @@ def to_json(report: Report) -> str:
         "title": report.title,
         "question": report.question,
         "headline": headline(report),
-        "cautions": unbeaten_rivals(report),
+        "cautions": [*unbeaten_rivals(report), *narrow_intervals(report)],
         "models": {model.name: _model(model) for model in report.models},
         "differences": {f"{d.a}_minus_{d.b}": d.metrics() for d in report.differences},
         "delong": {f"{d.a}_minus_{d.b}": d.delong for d in report.differences if d.delong},

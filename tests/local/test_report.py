@@ -19,7 +19,13 @@ from ich_ray.reporting.contents import (
     Report,
     Roc,
 )
-from ich_ray.reporting.headline import headline, in_reading_order, unbeaten_rivals, verdict
+from ich_ray.reporting.headline import (
+    headline,
+    in_reading_order,
+    narrow_intervals,
+    unbeaten_rivals,
+    verdict,
+)
 from ich_ray.reporting.record import to_json
 from ich_ray.reporting.report import write_report
 
@@ -30,6 +36,7 @@ EMPTY = Report(
     differences=(),
     operating_points=(),
     paired_calls=(),
+    patients=(0, 0),
     prevalence=0.5,
     pseudo_labels=None,
     gallery=(),
@@ -169,6 +176,7 @@ def made_up_report() -> Report:
         ),
         operating_points=tuple(points),
         paired_calls=tuple(paired_calls(list(zip(points[3:], points[:3], strict=True)), test)),
+        patients=(160, 300),
         prevalence=0.03,
         pseudo_labels=PseudoLabels(
             p=rng.beta(0.25, 1.6, 5000).astype(np.float32),
@@ -272,6 +280,24 @@ def test_a_difference_that_is_turned_round_takes_its_test_along(report: Report) 
     assert turned.delong is not None
     assert turned.delong.estimate == -0.032
     assert turned.delong.high == pytest.approx(-0.008)
+
+
+@pytest.mark.parametrize(
+    ("patients", "said"),
+    [
+        ((160, 300), []),
+        ((149, 300), ["149 patients with hemorrhage are fewer than 150"]),
+        ((29, 300), ["the rarer are fewer than 30", "fewer than 150"]),
+        ((200, 12), ["Of the 200 patients with and 12 without"]),
+    ],
+)
+def test_few_patients_are_named_as_the_reason_for_narrow_intervals(
+    report: Report, patients: tuple[int, int], said: list[str]
+) -> None:
+    found = narrow_intervals(replace(report, patients=patients))
+    assert len(found) == len(said)
+    assert all(part in sentence for part, sentence in zip(said, found, strict=True))
+    assert not narrow_intervals(replace(EMPTY, patients=patients))
 
 
 def test_what_is_not_defined_is_null(record: Any) -> None:

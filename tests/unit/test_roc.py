@@ -129,10 +129,15 @@ def test_delong_is_the_variance_of_the_placements(given_exams: Exams) -> None:
     variance = np.var(by_positive, ddof=1) / len(by_positive)
     variance += np.var(by_negative, ddof=1) / len(by_negative)
     found = roc.delong(scores, labels)
-    half_width = 1.959963984540054 * math.sqrt(variance)
-    assert found.estimate == roc.auc(scores, labels)
-    assert found.low == pytest.approx(max(0.0, found.estimate - half_width), abs=1e-12)
-    assert found.high == pytest.approx(min(1.0, found.estimate + half_width), abs=1e-12)
+    auc = found.estimate
+    assert auc == roc.auc(scores, labels)
+    if auc in (0.0, 1.0):
+        assert (found.low, found.high) == (auc, auc)
+        return
+    half_width = 1.959963984540054 * math.sqrt(variance) / (auc * (1 - auc))
+    odds = auc / (1 - auc)
+    for bound, factor in ((found.low, math.exp(-half_width)), (found.high, math.exp(half_width))):
+        assert bound == pytest.approx(odds * factor / (1 + odds * factor), abs=1e-12)
 
 
 def test_delong_has_no_width_at_perfect_separation() -> None:
