@@ -162,8 +162,11 @@ def exams(readers: Readers, *, trials: int, resamples: int) -> Tally:
                 found_rightly = right[:, corpus.labels]
                 hits = int(found_rightly[0].sum())
                 tally.interval("sensitivity, Wilson", *wilson(hits, readers.positive), sensitivity)
-                only = [int((one & ~other).sum()) for one, other in (right, right[::-1])]
-                tally.test("right calls, McNemar", mcnemar(*only))
+                # Of each class apart, as in the report.
+                for kind, members in (("positive", corpus.labels), ("negative", ~corpus.labels)):
+                    a_right, b_right = right[:, members]
+                    only = int((a_right & ~b_right).sum()), int((b_right & ~a_right).sum())
+                    tally.test(f"right calls of {kind} exams, McNemar", mcnemar(*only))
         few = [values[:REPLICATES] for values in sampled]
         tally.test("paper: paired t-test", float(ttest_rel(*few).pvalue))
     return tally
@@ -178,12 +181,13 @@ def lesions(num_exams: int, rng: np.random.Generator) -> tuple[np.ndarray, np.nd
     levels = np.arange(6)
     bleeds = rng.random(num_exams) < 0.5
     size = np.where(bleeds, np.exp(rng.normal(6, 1.2, num_exams)), 0.0)
+    reference = rng.poisson(size)
     shared = rng.normal(0, 0.6, num_exams)
     positive, negative = [], []
     for _ in range(2):
         skill = 1.0 + shared + rng.normal(0, 0.4, num_exams)
         at = np.exp(skill[:, None] * (levels - 2.5))
-        positive.append(rng.poisson(size[:, None] * at / at.sum(axis=1, keepdims=True)))
+        positive.append(rng.multinomial(reference, at / at.sum(axis=1, keepdims=True)))
         alarms = 3000 * np.exp(rng.normal(0, 0.7, num_exams)[:, None] - 1.6 * levels)
         negative.append(rng.poisson(alarms))
     return np.array(positive), np.array(negative)

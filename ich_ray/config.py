@@ -67,7 +67,8 @@ class EvaluateConfig:
     """Selections with masks that no model has seen."""
 
     tuning: tuple[str, ...] = ()
-    """Selections on which the pixel threshold of each model is fixed; empty: p = 0.5."""
+    """Selections on which each model's thresholds are fixed, of pixels and of exams; empty: p = 0.5
+    for pixels, and no operating points of exams."""
 
     exam_score_slices: int = 1
     """An exam's score is the mean of this many highest slice probabilities; 1 is the maximum."""

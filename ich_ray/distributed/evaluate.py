@@ -93,13 +93,17 @@ class Evaluation:
     """DSC over the slices that hold a bleed, at the same threshold."""
 
     delong: Mapping[str, Interval]
+    """Of the exam AUCs; none where a patient has several exams, which it takes as independent."""
+
     delong_differences: Mapping[tuple[str, str], Difference]
-    """Of the exam AUCs of models."""
 
     operating_points: tuple[OperatingPoint, ...]
     """None without tuning exams of both classes."""
 
     paired_calls: tuple[PairedCalls, ...]
+    marked_patients: int
+    """Those whose reference masks hold a bleed: DSC and AP rest on them."""
+
     exam_keys: tuple[str, ...]
     shown_slices: Mapping[str, str]
     """Exam -> the slice to show of it."""
@@ -165,6 +169,8 @@ def check_evaluation(run: Session) -> None:
     """
     config = evaluate_config(run)
     known = {k: v for m in run.settings.models for k, v in known_to(run.settings, m).items()}
+    # What fixes a threshold must not be what judges it.
+    known["evaluate.tuning"] = config.tuning
     refuse_shared_patients(run, known, "evaluate.test", config.test)
     run.ensure_ray()
     resamplers = Need(what="evaluate.actors", processes=config.actors, each=RESAMPLER)
@@ -201,6 +207,8 @@ def evaluate(run: Session) -> Evaluation:
     }
     scored = {m: Scored(scores=predicted[m].scores, labels=exams.labels) for m in models}
     operating = _operating_points(config, tuned, scored)
+    independent = len(exams.labels) == len(exams.strata)
+    marked = predicted[EMPTY].pixels
     return Evaluation(
         names=tuple(models),
         exams=exams,
@@ -214,10 +222,13 @@ def evaluate(run: Session) -> Evaluation:
             ]
         },
         positive_slice_dsc={**positive, EMPTY: 0.0},
-        delong={name: roc.delong(predicted[name].scores, exams.labels) for name in models},
+        delong={
+            name: roc.delong(scored[name].scores, exams.labels) for name in models if independent
+        },
         delong_differences={
             (a, b): roc.paired_delong(scored[a].scores, scored[b].scores, exams.labels)
             for a, b in pairs(list(models))
+            if independent
         },
         operating_points=tuple(operating),
         paired_calls=tuple(
@@ -232,6 +243,7 @@ def evaluate(run: Session) -> Evaluation:
                 scored,
             )
         ),
+        marked_patients=len(np.unique(marked.cluster[marked.pos > 0])),
         exam_keys=tuple(keys),
         shown_slices={exam: s.largest_slice for exam, s in found[next(reversed(models))].items()},
     )
@@ -278,8 +290,8 @@ def _level(run: Session, statistics: Mapping[str, ExamStatistics]) -> int:
     stack = overlap.stack([s.pixels for _, s in sorted(statistics.items())])
     if not stack.pos.any():
         raise QualityError(
-            f"evaluate.tuning={tuning} holds no positive pixel: no threshold can be fixed there; "
-            "add positive exams, or leave tuning empty for p=0.5"
+            f"evaluate.tuning={tuning} holds no positive pixel: no pixel threshold can be fixed "
+            "there; add positive exams with masks, or leave tuning empty for p=0.5"
         )
     return int(overlap.best_dice_level(stack))
 

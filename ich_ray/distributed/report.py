@@ -144,6 +144,7 @@ def _report(run: Session, found: Evaluation, identity: str) -> Report:
         ),
         operating_points=found.operating_points,
         paired_calls=found.paired_calls,
+        marked_patients=found.marked_patients,
         patients=(int(found.exams.strata.sum()), int((found.exams.strata == 0).sum())),
         prevalence=config.prevalence or float(found.exams.labels.mean()),
         pseudo_labels=_pseudo_labels(run),
@@ -189,8 +190,8 @@ def _model(found: Evaluation, name: str) -> ModelResult:
     }
     positive = found.positive_slice_dsc[name]
     note = notes.get(name, "") + f"; DSC on slices that bleed {positive:.3f}"
-    if network:
-        delong = found.delong[name]
+    delong = found.delong.get(name)
+    if delong is not None:
         note += f"; DeLong interval of the AUC [{delong.low:.3f}, {delong.high:.3f}]"
     return ModelResult(
         name=name,
@@ -235,18 +236,20 @@ def _pseudo_labels(run: Session) -> PseudoLabels | None:
 
 def _of_operating_points(found: Evaluation, tuning: Sequence[str]) -> list[str]:
     if not found.operating_points:
-        why = "hold one class only" if tuning else "were named"
-        return [f"No operating points: {'the' if tuning else 'no'} tuning exams {why}."]
+        why = "the tuning exams are of one class" if tuning else "no tuning exams were named"
+        return [f"No operating points: {why}, or no sensitivity and specificity to reach."]
     several = len(found.exams.labels) > len(found.exams.strata)
     independent = (
-        "; they take exams as independent, and some patients here have several" if several else ""
+        " Both take exams as independent, and some patients here have several: they say too much."
+        if several
+        else ""
     )
     return [
         "Operating points: exam thresholds fixed on the tuning exams, the highest that reaches a "
         "sensitivity there, or the lowest that reaches a specificity, then applied to the test "
-        f"exams; intervals by Wilson{independent}. Right calls of two models are compared by "
-        "McNemar's test (mid-p), and the p-values of all these comparisons adjusted by Holm.",
-        "DeLong's test compares two exam AUCs without resampling.",
+        "exams; intervals by Wilson. Right calls of two models are compared by McNemar's test "
+        "(mid-p), of positive and of negative exams apart, and the p-values of all these "
+        f"comparisons adjusted by Holm; of few exams it can hardly show anything.{independent}",
     ]
 
 
@@ -269,6 +272,8 @@ def _methods(run: Session, found: Evaluation) -> tuple[str, ...]:
         "scores quantised to 16 bits of the logit; a slice without a bleed adds only false "
         "positives; a metric that a resample leaves undefined is dropped and counted.",
         f"Pixel thresholds were fixed on {where}, by the best DSC, before the test exams.",
+        "DeLong's interval and test of exam AUCs, without resampling, take exams as independent"
+        + (" and are shown." if found.delong else ": some patients have several, so neither is."),
         *_of_operating_points(found, config.tuning),
         "The plain threshold chose its cuts on the test exams themselves, which favours it.",
         "One training seed: the intervals hold the uncertainty of the exams, not of the training.",

@@ -5,6 +5,7 @@ and Ray Train's controller has one when its workers are there, who import it at 
 """
 
 import logging
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -198,13 +199,17 @@ class _Trainer(DataParallelTrainer):
         Else it would start others in their place (OfLivingJob), and Ray Data's would have to leave
         room for them for three minutes more.
         """
-        if self._controller is None:
-            return
-        ray.kill(self._controller)
+        if self._controller is not None:
+            # A job that is told to stop has 3 s, and a head that has gone is asked for a minute.
+            aside = threading.Thread(target=self._take_back, daemon=True)
+            aside.start()
+            aside.join(1.5)
+
+    def _take_back(self) -> None:
         with suppress(ValueError, ray.exceptions.RayError):
+            ray.kill(self._controller)
             coordinator: Any = ray.get_actor(COORDINATOR, namespace=COORDINATOR)
             asked = coordinator.cancel_request.remote(f"train-{self.train_run_context.run_id}")
-            # A job that is told to stop has 3 s.
             ray.get(asked, timeout=1.0)
 
 

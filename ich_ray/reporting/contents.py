@@ -143,7 +143,10 @@ class Report:
     operating_points: tuple[OperatingPoint, ...]
     paired_calls: tuple[PairedCalls, ...]
     patients: tuple[int, int]
-    """Of the test corpus: with a bleed, and without."""
+    """Of the test corpus: with a positive exam, and without."""
+
+    marked_patients: int
+    """Those whose reference masks hold a bleed."""
 
     prevalence: float
     """Of positive exams, that predictive values are given for."""

@@ -81,6 +81,7 @@ def _operating_point(report: Report, point: OperatingPoint) -> dict[str, Any]:
         "model": point.model,
         "rule": str(point.rule),
         "threshold": point.threshold,
+        "calls_no_exam": math.isinf(point.threshold),
         "tuning": point.tuning,
         "test": point.test,
         "sensitivity": point.test.sensitivity,

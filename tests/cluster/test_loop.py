@@ -21,9 +21,10 @@ from ich_ray.distributed.lineage import (
 from ich_ray.distributed.origin import Origin
 from ich_ray.distributed.part_predictor import PartPredictor
 from ich_ray.distributed.predict import predict, predict_all, prediction_task
+from ich_ray.distributed.report import make_report
 from ich_ray.distributed.session import Session, select
 from ich_ray.distributed.train import plan_train
-from ich_ray.errors import ConfigError
+from ich_ray.errors import ConfigError, QualityError
 from ich_ray.exam import Slice
 from ich_ray.storage.corpus import index_table, ledger_url, read_exams
 from ich_ray.storage.objects import Store
@@ -43,6 +44,77 @@ def report_of(root: Path) -> dict[str, Any]:
 def predictions_of(run: Session, model: str, selection: str) -> list[dict[str, Any]]:
     task = prediction_task(run, trained_model(run, model), select(run, [selection])[0])
     return rows_of(run, open_table(run.store, task.url))
+
+
+def exams_of(run: Session, model: str, name: str) -> dict[str, tuple[float, bool]]:
+    """Return exam -> its highest slice probability, and whether a slice of it bleeds."""
+    (selection,) = select(run, [name])
+    index = index_table(run.store, selection.corpus).to_pylist()
+    bleeds = {row["slice"]: row["label"] for row in index if selection.holds(row["patient"])}
+    found: dict[str, tuple[float, bool]] = {}
+    for row in predictions_of(run, model, name):
+        p, label = found.get(row["exam"], (0.0, False))
+        found[row["exam"]] = max(p, row["p"]), label or bool(bleeds[row["slice"]])
+    return found
+
+
+def counted(exams: dict[str, tuple[float, bool]], threshold: float) -> dict[str, int]:
+    calls = [(p >= threshold, label) for p, label in exams.values()]
+    return {
+        "tp": calls.count((True, True)),
+        "fp": calls.count((True, False)),
+        "fn": calls.count((False, True)),
+        "tn": calls.count((False, False)),
+    }
+
+
+def test_exam_thresholds_are_fixed_on_the_tuning_exams_and_judged_on_the_test_exams(
+    finished: Path,
+) -> None:
+    report = report_of(finished)
+    models = {"baseline": "teacher", "semi_supervised": "student"}
+    rules = {f"sensitivity at least {share}" for share in (0.9, 0.92, 0.95)}
+    rules |= {f"specificity at least {share}" for share in (0.8, 0.9, 0.95)}
+    points = report["operating_points"]
+    assert {(point["model"], point["rule"]) for point in points} == {
+        (model, rule) for model in models for rule in rules
+    }
+    with opened(finished) as run:
+        sides = {
+            model: (exams_of(run, own, "a:tune"), exams_of(run, own, "c"))
+            for model, own in models.items()
+        }
+    for point in points:
+        tuning, test = sides[point["model"]]
+        assert {label for _, label in tuning.values()} == {True, False}
+        threshold = np.inf if point["calls_no_exam"] else point["threshold"]
+        assert point["tuning"] == counted(tuning, threshold)
+        assert point["test"] == counted(test, threshold)
+        kind, _, share = point["rule"].partition(" at least ")
+        right, wrong = ("tp", "fn") if kind == "sensitivity" else ("tn", "fp")
+
+        def reaches(
+            cut: float,
+            *,
+            exams: dict[str, tuple[float, bool]] = tuning,
+            of: tuple[str, str] = (right, wrong),
+            at_least: float = float(share),
+        ) -> bool:
+            calls = counted(exams, cut)
+            return calls[of[0]] / (calls[of[0]] + calls[of[1]]) >= at_least
+
+        cuts = [cut for cut in (*(p for p, _ in tuning.values()), np.inf) if reaches(cut)]
+        assert threshold == (max(cuts) if kind == "sensitivity" else min(cuts))
+    assert {calls["of"] for calls in report["paired_calls"]} == {"sensitivity", "specificity"}
+    assert len(report["paired_calls"]) == 2 * len(rules)
+
+
+def test_test_patients_must_not_fix_the_thresholds(finished: Path) -> None:
+    with (
+        opened(finished, "evaluate.tuning=['c']") as run,
+        pytest.raises(QualityError, match=r"of evaluate\.tuning are also in evaluate\.test"),
+    ):
+        make_report(run)
 
 
 def test_every_table_has_the_columns_that_the_stages_agreed_upon(finished: Path) -> None:

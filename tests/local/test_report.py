@@ -37,6 +37,7 @@ EMPTY = Report(
     operating_points=(),
     paired_calls=(),
     patients=(0, 0),
+    marked_patients=0,
     prevalence=0.5,
     pseudo_labels=None,
     gallery=(),
@@ -177,6 +178,7 @@ def made_up_report() -> Report:
         operating_points=tuple(points),
         paired_calls=tuple(paired_calls(list(zip(points[3:], points[:3], strict=True)), test)),
         patients=(160, 300),
+        marked_patients=260,
         prevalence=0.03,
         pseudo_labels=PseudoLabels(
             p=rng.beta(0.25, 1.6, 5000).astype(np.float32),
@@ -264,6 +266,7 @@ def test_operating_points_stand_in_both_files(record: Any, page: Path, report: R
     assert first["positive_predictive_value"] == pytest.approx(
         point.test.predictive_values(0.03)[0]
     )
+    assert not first["calls_no_exam"]
     assert record["delong"]["semi_supervised_minus_baseline"]["p"] == 0.009
     calls = record["paired_calls"][0]
     assert calls["rule"] == "sensitivity at least 0.92"
@@ -283,18 +286,18 @@ def test_a_difference_that_is_turned_round_takes_its_test_along(report: Report) 
 
 
 @pytest.mark.parametrize(
-    ("patients", "said"),
+    ("patients", "marked", "said"),
     [
-        ((160, 300), []),
-        ((149, 300), ["149 patients with hemorrhage are fewer than 150"]),
-        ((29, 300), ["the rarer are fewer than 30", "fewer than 150"]),
-        ((200, 12), ["Of the 200 patients with and 12 without"]),
+        ((260, 300), 260, []),
+        ((300, 300), 199, ["199 patients with marked hemorrhage are fewer than 200"]),
+        ((29, 300), 29, ["the rarer are fewer than 30", "fewer than 200"]),
+        ((200, 12), 0, ["Of the 200 patients with and 12 without"]),
     ],
 )
 def test_few_patients_are_named_as_the_reason_for_narrow_intervals(
-    report: Report, patients: tuple[int, int], said: list[str]
+    report: Report, patients: tuple[int, int], marked: int, said: list[str]
 ) -> None:
-    found = narrow_intervals(replace(report, patients=patients))
+    found = narrow_intervals(replace(report, patients=patients, marked_patients=marked))
     assert len(found) == len(said)
     assert all(part in sentence for part, sentence in zip(said, found, strict=True))
     assert not narrow_intervals(replace(EMPTY, patients=patients))

@@ -15,8 +15,6 @@ from typing import Any
 import psutil
 import pytest
 import ray
-from ray._raylet import PlacementGroupID
-from ray.util.placement_group import PlacementGroup, remove_placement_group
 
 import ich_ray.distributed.train as stage
 from ich_ray.distributed import metrics
@@ -210,55 +208,34 @@ def test_a_training_that_is_told_to_stop_says_so_and_lets_go_of_its_model(
 
 
 OUTLIVED = """
-import os, sys, threading, time
+import sys
 import ray
 from ich_ray.distributed.training_group import OfLivingJob
-from ich_ray.distributed.resources import is_over
-
-def reserve(check):
-    job = ray.get_runtime_context().get_job_id()
-    def outlive():
-        while not is_over(job):
-            pass
-        if check:
-            OfLivingJob().before_worker_group_start(None)
-        ray.util.placement_group([{"CPU": 0.001}])
-    threading.Thread(target=outlive, daemon=True).start()
 
 class Controller:
-    def run(self, check):
+    def start_group(self):
         OfLivingJob().before_worker_group_start(None)
-        reserve(check)
+        return "started"
 
-ray.init(address=sys.argv[1], log_to_driver=False)
-controller = ray.remote(num_cpus=0)(Controller).remote()
-ray.get(controller.run.remote(sys.argv[2] == "checked"))
-print(ray.get_runtime_context().get_job_id(), flush=True)
-os._exit(1)
+ray.init(address=sys.argv[1], namespace="outlived", log_to_driver=False)
+detached = ray.remote(num_cpus=0)(Controller).options(name="controller", lifetime="detached")
+print(ray.get(detached.remote().start_group.remote()))
 """
-"""Program whose actor asks for room once its driver has gone, with Ray's own reserves as rival."""
+"""Program whose actor is there when its driver has gone, for as long as a test needs."""
 
 
-def reserved_after_its_job(how: str) -> list[str]:
-    """Return the states of the placement groups that a job leaves, 3 s after it."""
+def test_a_controller_that_outlives_its_driver_starts_no_group(ray_cluster: None) -> None:
     address = ray.get_runtime_context().gcs_address
     ended = subprocess.run(
-        [sys.executable, "-c", OUTLIVED, address, how], capture_output=True, text=True, check=False
+        [sys.executable, "-c", OUTLIVED, address], capture_output=True, text=True, check=False
     )
-    job = ended.stdout.strip()
-    assert job, ended.stderr
-    time.sleep(3)
-    table = ray.util.placement_group_table()
-    left = {name: one for name, one in table.items() if name.endswith(job)}
-    for name in left:
-        remove_placement_group(PlacementGroup(PlacementGroupID.from_hex(name)))
-    return [str(one["state"]) for one in left.values()]
-
-
-def test_a_controller_that_outlives_its_driver_reserves_nothing(ray_cluster: None) -> None:
-    # Where this is empty, Ray frees it itself, and OfLivingJob can go.
-    assert reserved_after_its_job("unchecked") == ["CREATED"]
-    assert reserved_after_its_job("checked") == []
+    assert ended.stdout.strip() == "started", ended.stderr
+    outlived: Any = ray.get_actor("controller", namespace="outlived")
+    try:
+        with pytest.raises(SurroundingsError, match="job of this training is over"):
+            ray.get(outlived.start_group.remote())
+    finally:
+        ray.kill(outlived)
 
 
 def test_a_group_whose_worker_stands_still_goes_on_from_its_checkpoint(
