@@ -17,6 +17,7 @@ Prints each figure as it comes, and last one line of JSON.
 import argparse
 import json
 import resource
+import statistics
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -33,6 +34,9 @@ from ich_ray.bootstrap import resample_weights
 NUM_SLICES, MATRIX, NUM_MODELS, NUM_RESAMPLES = 529, 512, 2, 1_000
 CHUNK = 100
 """Resamples of one call, as the pool of an evaluation makes them."""
+
+REPEATS = 21
+"""Of what takes a hundredth of a second; the median counts."""
 
 LEVEL = 32_768
 """p = 0.5."""
@@ -145,9 +149,13 @@ def exams() -> dict[str, Any]:
     began = time.perf_counter()
     weights = resample_weights(seed=5, resamples=range(NUM_RESAMPLES), num_clusters=481)
     drawn_s = time.perf_counter() - began
-    began = time.perf_counter()
-    got = roc.weighted_aucs(scores, labels, weights)
-    ours_s = time.perf_counter() - began
+    seconds = []
+    # A hundredth of a second alone is at the mercy of whatever else runs.
+    for _ in range(REPEATS):
+        began = time.perf_counter()
+        got = roc.weighted_aucs(scores, labels, weights)
+        seconds.append(time.perf_counter() - began)
+    ours_s = statistics.median(seconds)
     began = time.perf_counter()
     expected = []
     for of_resample in weights:
