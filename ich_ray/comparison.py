@@ -27,6 +27,11 @@ class Exams:
     """0 .. patients - 1."""
 
     @property
+    def independent(self) -> bool:
+        """Whether each is of another patient, as tests without resampling take them."""
+        return len(self.labels) == len(self.strata)
+
+    @property
     def strata(self) -> Integer[np.ndarray, " patient"]:
         """1 for a patient with a positive exam, else 0."""
         strata = np.zeros(int(self.patient.max()) + 1, np.int64)

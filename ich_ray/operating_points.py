@@ -89,6 +89,11 @@ class OperatingPoint:
 
     test: Calls
 
+    @property
+    def calls_no_exam(self) -> bool:
+        """Whether no exam can reach the threshold."""
+        return math.isinf(self.threshold)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairedCalls:

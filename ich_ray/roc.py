@@ -101,7 +101,7 @@ def delong(
         QualityError: A class has fewer than two exams, or a score is NaN.
 
     Source: DeLong et al. 1988; placements from sorted scores, as in Sun and Xu 2014; logit: Pepe
-    2003, 5.2.4.
+    2003.
 
     >>> found = delong(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True]))
     >>> found.estimate, round(found.low, 3), round(found.high, 3)

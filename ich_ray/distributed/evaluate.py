@@ -207,7 +207,6 @@ def evaluate(run: Session) -> Evaluation:
     }
     scored = {m: Scored(scores=predicted[m].scores, labels=exams.labels) for m in models}
     operating = _operating_points(config, tuned, scored)
-    independent = len(exams.labels) == len(exams.strata)
     marked = predicted[EMPTY].pixels
     return Evaluation(
         names=tuple(models),
@@ -223,12 +222,14 @@ def evaluate(run: Session) -> Evaluation:
         },
         positive_slice_dsc={**positive, EMPTY: 0.0},
         delong={
-            name: roc.delong(scored[name].scores, exams.labels) for name in models if independent
+            name: roc.delong(scored[name].scores, exams.labels)
+            for name in models
+            if exams.independent
         },
         delong_differences={
             (a, b): roc.paired_delong(scored[a].scores, scored[b].scores, exams.labels)
             for a, b in pairs(list(models))
-            if independent
+            if exams.independent
         },
         operating_points=tuple(operating),
         paired_calls=tuple(

@@ -238,18 +238,17 @@ def _of_operating_points(found: Evaluation, tuning: Sequence[str]) -> list[str]:
     if not found.operating_points:
         why = "the tuning exams are of one class" if tuning else "no tuning exams were named"
         return [f"No operating points: {why}, or no sensitivity and specificity to reach."]
-    several = len(found.exams.labels) > len(found.exams.strata)
-    independent = (
-        " Both take exams as independent, and some patients here have several: they say too much."
-        if several
-        else ""
+    caveat = (
+        ""
+        if found.exams.independent
+        else " Both take exams as independent, and some patients have several: they say too much."
     )
     return [
         "Operating points: exam thresholds fixed on the tuning exams, the highest that reaches a "
         "sensitivity there, or the lowest that reaches a specificity, then applied to the test "
         "exams; intervals by Wilson. Right calls of two models are compared by McNemar's test "
         "(mid-p), of positive and of negative exams apart, and the p-values of all these "
-        f"comparisons adjusted by Holm; of few exams it can hardly show anything.{independent}",
+        f"comparisons adjusted by Holm; of few exams it can hardly show anything.{caveat}",
     ]
 
 
@@ -273,7 +272,11 @@ def _methods(run: Session, found: Evaluation) -> tuple[str, ...]:
         "positives; a metric that a resample leaves undefined is dropped and counted.",
         f"Pixel thresholds were fixed on {where}, by the best DSC, before the test exams.",
         "DeLong's interval and test of exam AUCs, without resampling, take exams as independent"
-        + (" and are shown." if found.delong else ": some patients have several, so neither is."),
+        + (
+            " and are shown."
+            if found.exams.independent
+            else ": some patients have several, so neither is."
+        ),
         *_of_operating_points(found, config.tuning),
         "The plain threshold chose its cuts on the test exams themselves, which favours it.",
         "One training seed: the intervals hold the uncertainty of the exams, not of the training.",

@@ -76,6 +76,11 @@ def in_reading_order(report: Report) -> list[NamedDifference]:
     return [main if main and not place(d)[0] else d for d in sorted(turned, key=place)]
 
 
+def cautions(report: Report) -> list[str]:
+    """Return what a reader is to know before he believes the results."""
+    return [*unbeaten_rivals(report), *narrow_intervals(report)]
+
+
 def narrow_intervals(report: Report) -> list[str]:
     """Return a sentence for each kind of interval that so few patients make too narrow.
 

@@ -13,11 +13,10 @@ from ich_ray.reporting import figures, gallery
 from ich_ray.reporting.contents import GallerySlice, Report
 from ich_ray.reporting.headline import (
     SHORT,
+    cautions,
     headline,
     in_reading_order,
     main_difference,
-    narrow_intervals,
-    unbeaten_rivals,
     verdict,
 )
 from ich_ray.reporting.html import DASH, data_uri, number, render
@@ -37,12 +36,11 @@ def to_html(report: Report) -> str:
         headline=headline(report),
         differences=in_reading_order(report),
         main=main_difference(report),
-        cautions=[*unbeaten_rivals(report), *narrow_intervals(report)],
+        cautions=cautions(report),
         verdict=verdict,
         pictures=_pictures(report),
         gallery=[_gallery_row(report, shown) for shown in report.gallery],
         marking=_marking(report),
-        infinity=math.inf,
         settings=json.dumps(plain(report.settings), indent=2, sort_keys=True, ensure_ascii=False),
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ich_ray.operating_points import OperatingPoint
 from ich_ray.reporting.contents import GallerySlice, ModelResult, PseudoLabels, Report
-from ich_ray.reporting.headline import headline, narrow_intervals, unbeaten_rivals
+from ich_ray.reporting.headline import cautions, headline
 
 NUM_BINS = 50
 """Of the histogram that stands for the pseudo-labels' probabilities in report.json."""
@@ -25,7 +25,7 @@ def to_json(report: Report) -> str:
         "title": report.title,
         "question": report.question,
         "headline": headline(report),
-        "cautions": [*unbeaten_rivals(report), *narrow_intervals(report)],
+        "cautions": cautions(report),
         "models": {model.name: _model(model) for model in report.models},
         "differences": {f"{d.a}_minus_{d.b}": d.metrics() for d in report.differences},
         "delong": {f"{d.a}_minus_{d.b}": d.delong for d in report.differences if d.delong},
@@ -81,7 +81,7 @@ def _operating_point(report: Report, point: OperatingPoint) -> dict[str, Any]:
         "model": point.model,
         "rule": str(point.rule),
         "threshold": point.threshold,
-        "calls_no_exam": math.isinf(point.threshold),
+        "calls_no_exam": point.calls_no_exam,
         "tuning": point.tuning,
         "test": point.test,
         "sensitivity": point.test.sensitivity,

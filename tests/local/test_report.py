@@ -177,7 +177,7 @@ def made_up_report() -> Report:
         ),
         operating_points=tuple(points),
         paired_calls=tuple(paired_calls(list(zip(points[3:], points[:3], strict=True)), test)),
-        patients=(160, 300),
+        patients=(260, 300),
         marked_patients=260,
         prevalence=0.03,
         pseudo_labels=PseudoLabels(
