@@ -10,7 +10,6 @@ import argparse
 import dataclasses
 import json
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -192,9 +191,6 @@ def main() -> None:
     torch.distributed.destroy_process_group()
     if worker.rank == 0:
         options.out.write_text(json.dumps(found))
-    # Of some 40 such processes one aborted as the interpreter took down its libraries' threads.
-    sys.stderr.flush()
-    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.distributed
+
+# Imported later, as DistributedDataParallel does, its functions would hold the group that then is
+# as their default: the group's threads would outlive it, and abort an interpreter that goes down.
+import torch.distributed.nn.functional
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
