@@ -6,7 +6,7 @@ Both predict the same slices (phantoms of 512 x 512) with the same network, batc
   and writes its predictions. Between a long and a short run the difference counts, since an actor
   takes seconds to start whatever it does then;
 - the rival: a plain loop over tensors that are in memory, in a process of its own, with the same
-  settings of the memory's allocator (distributed.allocator); and once a round as torch comes.
+  settings of the memory's allocator (KEEP_FREED_MEMORY); and once a round as torch comes.
 
 They alternate. `pool_over_plain_loop` is the throughput of the pool over that of the loop, the
 median of the rounds, with the lowest and the highest; `pool_over_untuned_loop` the same over the
@@ -29,7 +29,7 @@ from typing import Any
 import torch
 
 from ich_ray.config import Settings
-from ich_ray.distributed.allocator import KEEP_FREED_MEMORY
+from ich_ray.distributed.compute_environment import KEEP_FREED_MEMORY
 from ich_ray.distributed.ingest import ingest
 from ich_ray.distributed.lineage import trained_model
 from ich_ray.distributed.part_predictor import PredictionTask

@@ -40,7 +40,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from benchmarks import train_device, train_process
 from ich_ray.config import Settings
 from ich_ray.distributed import metrics
-from ich_ray.distributed.allocator import training_environment
+from ich_ray.distributed.compute_environment import training_environment
 from ich_ray.distributed.ingest import ingest
 from ich_ray.distributed.phantoms import write_phantoms
 from ich_ray.distributed.session import session

@@ -9,8 +9,8 @@ import ray.data
 from ich_ray.capacity import GB, Need, Process
 from ich_ray.config import PredictConfig
 from ich_ray.distributed import records
-from ich_ray.distributed.allocator import KEEP_FREED_MEMORY
 from ich_ray.distributed.cache import part_name
+from ich_ray.distributed.compute_environment import KEEP_FREED_MEMORY
 from ich_ray.distributed.estimates import Planned
 from ich_ray.distributed.lineage import TrainedModel, deciding_predictions
 from ich_ray.distributed.metering import metered, reserved_by

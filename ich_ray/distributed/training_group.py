@@ -22,7 +22,7 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ich_ray.budget import Allowance
 from ich_ray.config import InputConfig, ModelConfig
 from ich_ray.distributed import logs, metrics
-from ich_ray.distributed.allocator import training_environment
+from ich_ray.distributed.compute_environment import training_environment
 from ich_ray.distributed.lineage import ModelLineage
 from ich_ray.distributed.origin import Origin
 from ich_ray.distributed.resources import is_over

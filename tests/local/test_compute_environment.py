@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from ich_ray.distributed.allocator import KEEP_FREED_MEMORY
+from ich_ray.distributed.compute_environment import KEEP_FREED_MEMORY
 
 FAULTS = """
 import resource, threading
