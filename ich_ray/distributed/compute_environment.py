@@ -18,8 +18,8 @@ the most that it ever had. Read when the process starts, by glibc alone (mallopt
 mallopt, it no longer reaches the threads of a Ray worker."""
 
 FULL_PRIORITY: Mapping[str, str] = {"RAY_worker_niceness": "0"}
-"""Ray starts its workers with a niceness of 15, which each reads from its environment. A process that
-others wait for at every step should not give way to whatever else its node does."""
+"""Ray starts its workers with a niceness of 15, which each reads from its environment. A process
+that others wait for at every step should not give way to whatever else its node does."""
 
 
 def training_environment(*, use_gpu: bool) -> dict[str, str]:
