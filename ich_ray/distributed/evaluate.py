@@ -28,6 +28,7 @@ from ich_ray.distributed import records
 from ich_ray.distributed.estimates import Planned
 from ich_ray.distributed.lineage import (
     TrainedModel,
+    deciding_predictions,
     known_to,
     refuse_shared_patients,
     trained_model,
@@ -126,6 +127,7 @@ def evaluation_identity(run: Session) -> dict[str, Any]:
         "tuning": [s.identity for s in select(run, config.tuning)],
         "preprocessing": preprocessing_id(run.settings.input),
         "settings": settings,
+        "predictions": deciding_predictions(run.settings.predict),
         "statistics": 2,
     }
 

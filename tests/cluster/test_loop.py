@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from ich_ray.config import PredictConfig
 from ich_ray.distributed import records
+from ich_ray.distributed.evaluate import evaluation_identity
 from ich_ray.distributed.ingest import ingest
 from ich_ray.distributed.inputs import channels_of
 from ich_ray.distributed.lineage import (
@@ -254,6 +255,18 @@ def test_a_second_run_does_nothing_and_gives_the_same_report(finished: Path) -> 
     assert [summary.up_to_date for summary in summaries] == [True] * 10
     assert files_under(finished / "store") == stored
     assert files_under(finished / "report") == report
+
+
+def test_a_report_is_made_again_where_a_setting_decides_its_figures(finished: Path) -> None:
+    def identity(*settings: str) -> dict[str, Any]:
+        with opened(finished, "evaluate.models={ baseline = 'teacher' }", *settings) as run:
+            return evaluation_identity(run)
+
+    plain = identity()
+    for setting in ("predict.batch=3", "evaluate.actors=1"):
+        assert identity(setting) == plain
+    for setting in ("predict.flip=true", "predict.inference='windows'", "evaluate.seed=5"):
+        assert identity(setting) != plain
 
 
 def levels_of(row: dict[str, Any]) -> np.ndarray:
