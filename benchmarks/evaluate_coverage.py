@@ -13,7 +13,6 @@ over 50 resamples (`paper_t_test_type_one`).
 import argparse
 import json
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -24,9 +23,12 @@ from scipy.stats import ttest_rel
 
 from ich_ray import overlap, roc
 from ich_ray.bootstrap import difference, interval, resample_weights
+from ich_ray.comparison import Exams, PixelMetric, Predicted, compare, resampled
 from ich_ray.proportions import mcnemar, wilson
 
 NORMAL = NormalDist()
+PAIR = [("a", "b")]
+TITLES: dict[PixelMetric, str] = {"pixel_ap": "pixel AP", "dsc": "DSC"}
 REPLICATES = 50
 """Resamples of the paper's test-retest study (Lin 2.5)."""
 
@@ -151,45 +153,82 @@ def exams(readers: Readers, *, trials: int, resamples: int) -> Tally:
         gap = difference(points[0] - points[1], sampled[0] - sampled[1])
         tally.interval("AUC difference, bootstrap", gap.low, gap.high, 0.0)
         tally.test("AUC difference, bootstrap", gap.p)
-        if readers.per_patient == 1:
-            by_delong = roc.delong(a, corpus.labels)
-            tally.interval("AUC, DeLong", by_delong.low, by_delong.high, truth)
-            of_both = roc.paired_delong(a, b, corpus.labels)
-            tally.interval("AUC difference, DeLong", of_both.low, of_both.high, 0.0)
-            tally.test("AUC difference, DeLong", of_both.p)
-            if not readers.step:
-                right = (corpus.scores >= cut) == corpus.labels
-                found_rightly = right[:, corpus.labels]
-                hits = int(found_rightly[0].sum())
-                tally.interval("sensitivity, Wilson", *wilson(hits, readers.positive), sensitivity)
-                # Of each class apart, as in the report.
-                for kind, members in (("positive", corpus.labels), ("negative", ~corpus.labels)):
-                    a_right, b_right = right[:, members]
-                    only = int((a_right & ~b_right).sum()), int((b_right & ~a_right).sum())
-                    tally.test(f"right calls of {kind} exams, McNemar", mcnemar(*only))
+        by_delong = roc.delong(a, corpus.labels, patient=corpus.patient)
+        tally.interval("AUC, DeLong", by_delong.low, by_delong.high, truth)
+        of_both = roc.paired_delong(a, b, corpus.labels, patient=corpus.patient)
+        tally.interval("AUC difference, DeLong", of_both.low, of_both.high, 0.0)
+        tally.test("AUC difference, DeLong", of_both.p)
+        if readers.per_patient == 1 and not readers.step:
+            right = (corpus.scores >= cut) == corpus.labels
+            found_rightly = right[:, corpus.labels]
+            hits = int(found_rightly[0].sum())
+            tally.interval("sensitivity, Wilson", *wilson(hits, readers.positive), sensitivity)
+            # Of each class apart, as in the report.
+            for kind, members in (("positive", corpus.labels), ("negative", ~corpus.labels)):
+                a_right, b_right = right[:, members]
+                only = int((a_right & ~b_right).sum()), int((b_right & ~a_right).sum())
+                tally.test(f"right calls of {kind} exams, McNemar", mcnemar(*only))
         few = [values[:REPLICATES] for values in sampled]
         tally.test("paper: paired t-test", float(ttest_rel(*few).pvalue))
     return tally
 
 
-def lesions(num_exams: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw pixels by level of exams: lesions of very different sizes, marked more or less well.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lesions:
+    """Two models on exams whose lesions are of very different sizes, marked more or less well."""
+
+    title: str
+    exams: int
+    bleeding: float = 0.5
+    """Share of the exams."""
+
+    behind: float = 0.0
+    """How far the second model's skill is below the first one's."""
+
+    loud: float = 0.0
+    """Share of the exams in which a model has many false alarms of the highest scores."""
+
+
+LESIONS = (
+    Lesions(title="320 exams with masks", exams=320),
+    Lesions(title="80 exams with masks", exams=80),
+    Lesions(title="40 exams with masks", exams=40),
+    Lesions(title="20 exams with masks", exams=20),
+    Lesions(title="200 exams with masks, 20 bleed", exams=200, bleeding=0.1),
+    Lesions(title="80 exams with masks, one model behind", exams=80, behind=0.4),
+    Lesions(title="20 exams with masks, one model behind", exams=20, behind=0.4),
+    Lesions(title="160 exams with masks, loud alarms in 5", exams=160, loud=0.03),
+    Lesions(title="80 exams with masks, loud alarms in 2", exams=80, loud=0.03),
+)
+
+
+def lesions(
+    kind: Lesions, rng: np.random.Generator, *, num_exams: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw pixels by level.
+
+    Args:
+        kind: Of what.
+        rng: Of the draw.
+        num_exams: How many, if not as many as the kind has.
 
     Returns:
-        Positive and negative pixels, (model, exam, level) each; the models are of one skill.
+        Positive and negative pixels, (model, exam, level) each.
     """
+    size = num_exams or kind.exams
     levels = np.arange(6)
-    bleeds = rng.random(num_exams) < 0.5
-    size = np.where(bleeds, np.exp(rng.normal(6, 1.2, num_exams)), 0.0)
-    reference = rng.poisson(size)
-    shared = rng.normal(0, 0.6, num_exams)
+    bleeds = rng.random(size) < kind.bleeding
+    reference = rng.poisson(np.where(bleeds, np.exp(rng.normal(6, 1.2, size)), 0.0))
+    shared = rng.normal(0, 0.6, size)
     positive, negative = [], []
-    for _ in range(2):
-        skill = 1.0 + shared + rng.normal(0, 0.4, num_exams)
+    for lacks in (0.0, kind.behind):
+        skill = 1.0 - lacks + shared + rng.normal(0, 0.4, size)
         at = np.exp(skill[:, None] * (levels - 2.5))
         positive.append(rng.multinomial(reference, at / at.sum(axis=1, keepdims=True)))
-        alarms = 3000 * np.exp(rng.normal(0, 0.7, num_exams)[:, None] - 1.6 * levels)
-        negative.append(rng.poisson(alarms))
+        alarms = rng.poisson(3000 * np.exp(rng.normal(0, 0.7, size)[:, None] - 1.6 * levels))
+        loud = rng.random(size) < kind.loud
+        alarms[:, -1] += rng.poisson(np.where(loud, np.exp(rng.normal(6, 1.5, size)), 0.0))
+        negative.append(alarms)
     return np.array(positive), np.array(negative)
 
 
@@ -204,39 +243,51 @@ def stack_of(positive: np.ndarray, negative: np.ndarray) -> overlap.HistogramSta
     )
 
 
-def pixels(num_exams: int, *, trials: int, resamples: int) -> Tally:
-    """Make the intervals and tests of pixel AP and DSC, whose clusters are exams."""
-    tally, level = Tally(), 4
-    metrics: dict[str, Callable[[overlap.HistogramStack, np.ndarray], np.ndarray]] = {
-        "pixel AP": overlap.weighted_average_precisions,
-        "DSC": lambda stack, weights: overlap.weighted_dices(
-            overlap.overlap_at(stack, level), weights
-        ),
-    }
-    whole = [
-        counts[0].sum(axis=0, keepdims=True)
-        for counts in lesions(400_000, np.random.default_rng(1))
-    ]
-    population = stack_of(*whole)
-    truth = {
-        name: float(metric(population, np.ones((1, 1)))[0]) for name, metric in metrics.items()
-    }
-    for trial in range(trials):
-        positive, negative = lesions(num_exams, np.random.default_rng([trial, num_exams]))
-        strata = (positive[0].sum(axis=1) > 0).astype(np.int64)
-        weights = resample_weights(
-            seed=trial, resamples=range(resamples), num_clusters=num_exams, strata=strata
+def models_of(positive: np.ndarray, negative: np.ndarray) -> dict[str, Predicted]:
+    """Return both models; nothing is asked of their exam scores."""
+    return {
+        name: Predicted(
+            scores=np.arange(positive.shape[1], dtype=np.float64),
+            pixels=stack_of(p, n),
+            level=4,
         )
-        ones = np.ones((1, num_exams))
-        models = [stack_of(*counts) for counts in zip(positive, negative, strict=True)]
-        for name, metric in metrics.items():
-            sampled = [metric(model, weights) for model in models]
-            points = [float(metric(model, ones)[0]) for model in models]
-            found = interval(points[0], sampled[0])
-            tally.interval(f"{name}, bootstrap", found.low, found.high, truth[name])
-            gap = difference(points[0] - points[1], sampled[0] - sampled[1])
-            tally.interval(f"{name} difference, bootstrap", gap.low, gap.high, 0.0)
-            tally.test(f"{name} difference, bootstrap", gap.p)
+        for name, p, n in zip("ab", positive, negative, strict=True)
+    }
+
+
+def pixels(kind: Lesions, *, trials: int, resamples: int) -> Tally:
+    """Make the intervals and tests of pixel AP and DSC as the report does."""
+    tally = Tally()
+    whole = [
+        counts.sum(axis=1, keepdims=True)
+        for counts in lesions(kind, np.random.default_rng(1), num_exams=400_000)
+    ]
+    once = np.ones((1, 1))
+    truth: dict[str, dict[str, float]] = {}
+    for name, model in models_of(*whole).items():
+        at_level = overlap.overlap_at(model.pixels, model.level)
+        truth[name] = {
+            "pixel_ap": float(overlap.weighted_average_precisions(model.pixels, once)[0]),
+            "dsc": float(overlap.weighted_dices(at_level, once)[0]),
+        }
+    for trial in range(trials):
+        counts = lesions(kind, np.random.default_rng([trial, kind.exams]))
+        bleeds = counts[0][0].sum(axis=1) > 0
+        corpus = Exams(labels=bleeds, patient=np.arange(kind.exams))
+        if min(bleeds.sum(), (~bleeds).sum()) < 2:
+            # The report refuses them.
+            continue
+        models = models_of(*counts)
+        samples = resampled(corpus, models, PAIR, seed=trial, resamples=range(resamples))
+        found = compare(corpus, models, PAIR, samples, seed=trial)
+        for metric, title in TITLES.items():
+            one = found.intervals["a"][metric]
+            tally.interval(title, one.low, one.high, truth["a"][metric])
+            gap = found.differences["a", "b"][metric]
+            apart = truth["a"][metric] - truth["b"][metric]
+            tally.interval(f"{title} difference", gap.low, gap.high, apart)
+            if not kind.behind:
+                tally.test(f"{title} difference", gap.p)
     return tally
 
 
@@ -250,10 +301,8 @@ def main() -> None:
         readers.title: exams(readers, trials=options.trials, resamples=options.resamples)
         for readers in READERS
     }
-    for count in (320, 160, 80, 20):
-        tallies[f"{count} exams with masks"] = pixels(
-            count, trials=options.trials, resamples=options.resamples
-        )
+    for kind in LESIONS:
+        tallies[kind.title] = pixels(kind, trials=options.trials, resamples=options.resamples)
     coverage: dict[str, float] = {}
     type_one: dict[str, float] = {}
     paper: list[float] = []

@@ -30,6 +30,7 @@ from sklearn import metrics
 
 from ich_ray import overlap, roc
 from ich_ray.bootstrap import resample_weights
+from ich_ray.studentized import stratified_errors
 
 NUM_SLICES, MATRIX, NUM_MODELS, NUM_RESAMPLES = 529, 512, 2, 1_000
 CHUNK = 100
@@ -73,7 +74,7 @@ def slices(count: int, matrix: int, *, seed: int, grid: int = 1) -> Scored:
 
 
 def ours(scored: Scored, *, resamples: int) -> Float64[np.ndarray, "2 resample"]:
-    """Return pixel AP and DSC of every resample, from the pixels on."""
+    """Return pixel AP and DSC of every resample, from the pixels on; their errors are made too."""
     pairs = zip(scored.levels, scored.masks, strict=True)
     stack = overlap.stack([overlap.slice_histogram(levels, mask) for levels, mask in pairs])
     at_level = overlap.overlap_at(stack, LEVEL)
@@ -81,12 +82,13 @@ def ours(scored: Scored, *, resamples: int) -> Float64[np.ndarray, "2 resample"]
     for first in range(0, resamples, CHUNK):
         wanted = range(first, min(first + CHUNK, resamples))
         weights = resample_weights(seed=1, resamples=wanted, num_clusters=len(scored.levels))
-        found.append(
-            [
-                overlap.weighted_average_precisions(stack, weights),
-                overlap.weighted_dices(at_level, weights),
-            ]
+        figures = (
+            overlap.average_precisions_and_influences(stack, weights),
+            overlap.dices_and_influences(at_level, weights),
         )
+        for _, influences in figures:
+            stratified_errors(influences, weights, np.zeros(len(scored.levels), np.int64))
+        found.append([values for values, _ in figures])
     return np.concatenate(found, axis=1)
 
 

@@ -1,7 +1,7 @@
 """Several models on the same exams: exam AUC, DSC and pixel AP, resampled together.
 
 Patients are resampled, stratified by whether they bleed: slices of one patient are not
-independent, and every model sees the same resample. Source: statistics.md, the default.
+independent, and every model sees the same resample.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from jaxtyping import Bool, Float64, Integer
+from jaxtyping import Bool, Float64, Integer, Real
 
 from ich_ray import overlap, roc
 from ich_ray.bootstrap import Difference, Interval, difference, interval, resample_weights
+from ich_ray.permutation import paired_permutation
+from ich_ray.studentized import stratified_errors, studentized_difference, studentized_interval
 
 Metric = Literal["exam_auc", "dsc", "pixel_ap"]
+PixelMetric = Literal["dsc", "pixel_ap"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
+PIXEL_METRICS: tuple[PixelMetric, ...] = get_args(PixelMetric)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,49 +55,222 @@ class Predicted:
     """Pixels at or above this level are called bleed."""
 
 
-def estimates(exams: Exams, predicted: Predicted) -> dict[Metric, float]:
-    """Return the metrics of one model on all exams."""
-    ones = np.ones((1, len(exams.strata)), np.int64)
-    return {name: float(values[0]) for name, values in _weighted(exams, predicted, ones).items()}
+Subject = tuple[str] | tuple[str, str]
+"""A model, or two whose difference it is: first minus second."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Resampled:
+    """Figures of some resamples of the patients, one value a resample."""
+
+    values: Mapping[str, dict[Metric, Float64[np.ndarray, " resample"]]]
+    """Model -> metric -> values."""
+
+    errors: Mapping[tuple[Subject, PixelMetric], Float64[np.ndarray, " resample"]]
+    """Standard errors, of `errors_of`."""
+
+
+def errors_of(
+    models: Sequence[str], compared: Sequence[tuple[str, str]]
+) -> list[tuple[Subject, PixelMetric]]:
+    """Return what has errors: models, and the differences that the bootstrap tests."""
+    alone: list[tuple[Subject, PixelMetric]] = [((m,), of) for m in models for of in PIXEL_METRICS]
+    return [*alone, *((pair, "pixel_ap") for pair in compared)]
 
 
 def resampled(
-    exams: Exams, models: Mapping[str, Predicted], *, seed: int, resamples: range
-) -> dict[str, dict[Metric, Float64[np.ndarray, " resample"]]]:
-    """Return the metrics of every model on some resamples of the patients.
+    exams: Exams,
+    models: Mapping[str, Predicted],
+    compared: Sequence[tuple[str, str]],
+    *,
+    seed: int,
+    resamples: range,
+) -> Resampled:
+    """Return the figures of every model on some resamples of the patients.
 
     Each resample comes from (seed, its index): chunks may be computed anywhere.
+
+    Args:
+        exams: The exams that all models saw.
+        models: Their statistics.
+        compared: Pairs of models, first minus second.
+        seed: Of the resamples.
+        resamples: Which ones.
     """
     weights = resample_weights(
         seed=seed, resamples=resamples, num_clusters=len(exams.strata), strata=exams.strata
     )
-    return {name: _weighted(exams, model, weights) for name, model in models.items()}
+    values: dict[str, dict[Metric, Float64[np.ndarray, " resample"]]] = {
+        name: {"exam_auc": roc.weighted_aucs(model.scores, exams.labels, weights[:, exams.patient])}
+        for name, model in models.items()
+    }
+    errors: dict[tuple[Subject, PixelMetric], Float64[np.ndarray, " resample"]] = {}
+    for metric in PIXEL_METRICS:
+        influences = {}
+        for name, model in models.items():
+            values[name][metric], influences[name] = _influences(model, metric, weights)
+        for subject, of in errors_of(list(models), compared):
+            if of == metric:
+                first, *second = (influences[name] for name in subject)
+                change = first - second[0] if second else first
+                errors[subject, of] = stratified_errors(change, weights, exams.strata)
+    return Resampled(values=values, errors=errors)
 
 
-def intervals(
+def joined(parts: Sequence[Resampled]) -> Resampled:
+    """Put the figures of consecutive resamples together."""
+    first = parts[0]
+    return Resampled(
+        values={
+            name: {metric: np.concatenate([p.values[name][metric] for p in parts]) for metric in of}
+            for name, of in first.values.items()
+        },
+        errors={key: np.concatenate([p.errors[key] for p in parts]) for key in first.errors},
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Compared:
+    """Every figure of some models on the same exams, with what chance may have done to it."""
+
+    intervals: Mapping[str, Mapping[Metric, Interval]]
+    """Model -> metric -> figure."""
+
+    differences: Mapping[tuple[str, str], Mapping[Metric, Difference]]
+    """First and second model -> metric -> first minus second."""
+
+    bootstrap_auc: Mapping[str, Interval]
+    """The exam AUCs again, by the percentiles of the resamples."""
+
+    bootstrap_auc_differences: Mapping[tuple[str, str], Difference]
+
+
+def compare(
     exams: Exams,
     models: Mapping[str, Predicted],
-    samples: Mapping[str, Mapping[Metric, Float64[np.ndarray, " resample"]]],
-) -> dict[str, dict[Metric, Interval]]:
-    """Return estimate and 95 % percentile interval of each metric of each model."""
-    found = {}
-    for name, model in models.items():
-        point = estimates(exams, model)
-        found[name] = {m: interval(point[m], samples[name][m]) for m in METRICS}
-    return found
+    compared: Sequence[tuple[str, str]],
+    samples: Resampled,
+    *,
+    seed: int,
+) -> Compared:
+    """Return estimates, 95 % intervals and tests; patients are the clusters of all.
 
+    Of the exam AUC by DeLong. Of a pixel metric by the symmetric bootstrap-t, and so of differences
+    of pixel AP. Of differences of DSC by a permutation test, which keeps its level where the
+    bootstrap-t is too careful; of AP it does not, where false alarms of a few patients are loud.
 
-def differences(
-    a: str,
-    b: str,
-    points: Mapping[str, Mapping[Metric, Interval]],
-    samples: Mapping[str, Mapping[Metric, Float64[np.ndarray, " resample"]]],
-) -> dict[Metric, Difference]:
-    """Return a - b for each metric, paired by resample."""
-    return {
-        m: difference(points[a][m].estimate - points[b][m].estimate, samples[a][m] - samples[b][m])
-        for m in METRICS
+    Args:
+        exams: The exams that all models saw.
+        models: Their statistics.
+        compared: Pairs of models, first minus second.
+        samples: Resamples of all models.
+        seed: Of the permutations.
+
+    Raises:
+        QualityError: Fewer than two patients have an exam of a class.
+    """
+    whole = {
+        name: {metric: _by_patient(model, metric) for metric in PIXEL_METRICS}
+        for name, model in models.items()
     }
+
+    def of_pixels(name: str, metric: PixelMetric) -> Interval:
+        found = whole[name][metric]
+        return studentized_interval(
+            (found.estimate, _error(found.influence, exams)),
+            (samples.values[name][metric], samples.errors[(name,), metric]),
+        )
+
+    def of_ap(a: str, b: str) -> Difference:
+        first, second = (whole[name]["pixel_ap"] for name in (a, b))
+        error = _error(first.influence - second.influence, exams)
+        of_a, of_b = (samples.values[name]["pixel_ap"] for name in (a, b))
+        return studentized_difference(
+            (first.estimate - second.estimate, error),
+            (of_a - of_b, samples.errors[(a, b), "pixel_ap"]),
+        )
+
+    aucs = {name: roc.auc(model.scores, exams.labels) for name, model in models.items()}
+    return Compared(
+        intervals={
+            name: {
+                "exam_auc": roc.delong(model.scores, exams.labels, patient=exams.patient),
+                **{metric: of_pixels(name, metric) for metric in PIXEL_METRICS},
+            }
+            for name, model in models.items()
+        },
+        differences={
+            (a, b): {
+                "exam_auc": roc.paired_delong(
+                    models[a].scores, models[b].scores, exams.labels, patient=exams.patient
+                ),
+                "dsc": _exchanged(whole[a]["dsc"], whole[b]["dsc"], seed=seed),
+                "pixel_ap": of_ap(a, b),
+            }
+            for a, b in compared
+        },
+        bootstrap_auc={
+            name: interval(auc, samples.values[name]["exam_auc"]) for name, auc in aucs.items()
+        },
+        bootstrap_auc_differences={
+            (a, b): difference(
+                aucs[a] - aucs[b], samples.values[a]["exam_auc"] - samples.values[b]["exam_auc"]
+            )
+            for a, b in compared
+        },
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _ByPatient:
+    """A pixel metric on all exams, and what each patient has to do with it."""
+
+    estimate: float
+    influence: Float64[np.ndarray, " patient"]
+    held: Float64[np.ndarray, " patient"]
+    """Pixels that DSC counts: twice those found, those missed, and false ones."""
+
+    def lost(self) -> Float64[np.ndarray, " patient"]:
+        """Return what DSC loses without each patient; NaN for the only one who counts.
+
+        A ratio's influence, by the share of the pixels that are left.
+        """
+        left = 1 - self.held / max(float(self.held.sum()), 1.0)
+        lost = np.full(left.shape, np.nan)
+        np.divide(self.influence, left, out=lost, where=left > 0)
+        return lost
+
+
+def _by_patient(model: Predicted, metric: PixelMetric) -> _ByPatient:
+    once = np.ones((1, model.pixels.num_clusters))
+    (estimate,), (influence,) = _influences(model, metric, once)
+    counts = overlap.overlap_at(model.pixels, model.level)
+    held = 2.0 * counts.tp + counts.fp + counts.fn
+    return _ByPatient(estimate=float(estimate), influence=influence, held=held)
+
+
+def _error(influence: Float64[np.ndarray, " patient"], exams: Exams) -> float:
+    once = np.ones((1, len(influence)))
+    return float(stratified_errors(influence[None, :], once, exams.strata)[0])
+
+
+def _influences(
+    model: Predicted, metric: PixelMetric, weights: Real[np.ndarray, "resample patient"]
+) -> tuple[Float64[np.ndarray, " resample"], Float64[np.ndarray, "resample patient"]]:
+    if metric == "dsc":
+        at_level = overlap.overlap_at(model.pixels, model.level)
+        return overlap.dices_and_influences(at_level, weights)
+    return overlap.average_precisions_and_influences(model.pixels, weights)
+
+
+def _exchanged(a: _ByPatient, b: _ByPatient, *, seed: int) -> Difference:
+    held = a.held + b.held
+    return paired_permutation(
+        a.estimate - b.estimate,
+        a.lost() - b.lost(),
+        held / max(float(held.sum()), 1.0),
+        seed=seed,
+    )
 
 
 def exam_score(slice_probabilities: Sequence[float], *, slices: int) -> float:
@@ -129,14 +306,3 @@ def best_count_cut(
     """
     aucs = [roc.auc(counts[:, i].astype(np.float64), labels) for i in range(counts.shape[1])]
     return int(np.argmax(aucs))
-
-
-def _weighted(
-    exams: Exams, predicted: Predicted, weights: Integer[np.ndarray, "resample patient"]
-) -> dict[Metric, Float64[np.ndarray, " resample"]]:
-    at_level = overlap.overlap_at(predicted.pixels, predicted.level)
-    return {
-        "exam_auc": roc.weighted_aucs(predicted.scores, exams.labels, weights[:, exams.patient]),
-        "dsc": overlap.weighted_dices(at_level, weights),
-        "pixel_ap": overlap.weighted_average_precisions(predicted.pixels, weights),
-    }

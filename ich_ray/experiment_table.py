@@ -145,8 +145,8 @@ _COLUMNS = {"mean": 26, "less baseline": 26, "over patients": 18, "apart": 7, "8
 NOTES = (
     "mean, less baseline: in brackets 95 % t-intervals over seeds of training (paired by seed), on",
     "  the same test patients: what other trainings would give.",
-    "over patients: mean over seeds of the 95 % bootstrap intervals of the difference, patients",
-    "  resampled: what other patients would give, of one training. More seeds do not narrow it.",
+    "over patients: mean over seeds of the 95 % intervals of the difference that the reports give:",
+    "  what other patients would give, of one training. More seeds do not narrow it.",
     "apart: seeds in which that interval leaves out zero.",
     "80 %: smallest true difference that so many seeds show with a power of 80 % (paired t-test,",
     "  alpha 0.05, two-sided), if differences vary from seed to seed as these did.",

@@ -222,19 +222,54 @@ def weighted_average_precisions(
     >>> weighted_average_precisions(stack([one]), np.array([[1], [5], [0]]))
     array([0.83333333, 0.83333333,        nan])
     """
-    weights_by_cluster = np.ascontiguousarray(weights.T, dtype=np.float64)
-    tp, fp, gained = np.zeros((3, len(weights)))
-    for pos_counts, neg_counts in _blocks(stack, num_resamples=len(weights)):
-        pos = pos_counts @ weights_by_cluster
-        neg = neg_counts @ weights_by_cluster
-        tp_here = np.cumsum(pos, axis=0) + tp
-        called = np.cumsum(neg, axis=0) + fp + tp_here
-        gains = pos * tp_here / np.maximum(called, NO_PIXELS)
-        gains[0] += gained
-        # A running sum has one order; `np.sum` has several, and the blocks would show in it.
-        gained = np.cumsum(gains, axis=0)[-1]
-        tp, fp = tp_here[-1], called[-1] - tp_here[-1]
+    gained, tp = np.zeros((2, len(weights)))
+    for block in _weighted_blocks(stack, weights):
+        gained, tp = _gained(block, gained), block.tp[-1]
     return _share(gained, tp)
+
+
+def average_precisions_and_influences(
+    stack: HistogramStack, weights: Real[np.ndarray, "resample cluster"]
+) -> tuple[Float64[np.ndarray, " resample"], Float64[np.ndarray, "resample cluster"]]:
+    """Pixel average precision of every resample, and its derivative by each cluster's weight.
+
+    Args:
+        stack: Pixel counts of each cluster.
+        weights: How often each resample holds each cluster, not negative.
+
+    Returns:
+        As `weighted_average_precisions`; and derivatives, by the clusters that a resample holds:
+        others have a value without a meaning. Weighted and summed over the clusters of a resample
+        they are 0. NaN where a resample holds no positive pixel.
+
+    Source: AP is the sum over levels of p T / (P C): p the positive pixels at a level, T and C the
+    positive and all pixels at or above it, P all positive ones. With a = p / C and q = T / C, a
+    cluster's weight changes P AP by the sum over levels of the cluster's p (q + A) - n B, where A
+    and B are the sums of a (1 - q) and of a q over this level and all below, and P by its own.
+
+    >>> one = slice_histogram(np.array([[7, 8, 9]], np.uint16), np.array([[True, False, True]]))
+    >>> other = slice_histogram(np.array([[7, 8, 9]], np.uint16), np.array([[True, True, False]]))
+    >>> ap, influence = average_precisions_and_influences(stack([one, other]), np.array([[1, 1]]))
+    >>> ap.round(3), influence.round(3)
+    (array([0.583]), array([[ 0.062, -0.062]]))
+    """
+    gained, tp, won, lost = np.zeros((4, len(weights)))
+    influences = np.zeros((len(weights), stack.num_clusters))
+    counted = np.zeros((2, stack.num_clusters))
+    for block in _weighted_blocks(stack, weights):
+        gained, tp = _gained(block, gained), block.tp[-1]
+        of_called = block.pos / block.called
+        wins, losses = of_called * (1 - block.precision), of_called * block.precision
+        # From below, A and B are the sums over all levels less those above, which came before.
+        won_above = np.cumsum(wins, axis=0) - wins + won
+        lost_above = np.cumsum(losses, axis=0) - losses + lost
+        influences += (block.precision - won_above).T @ block.pos_counts
+        influences += lost_above.T @ block.neg_counts
+        counted += block.pos_counts.sum(axis=0), block.neg_counts.sum(axis=0)
+        won, lost = won + wins.sum(axis=0), lost + losses.sum(axis=0)
+    found = _share(gained, tp)
+    influences += np.outer(won - found, counted[0]) - np.outer(lost, counted[1])
+    return found, _share(influences, np.broadcast_to(tp[:, None], influences.shape))
 
 
 def overlap_at(stack: HistogramStack, level: int) -> Overlap:
@@ -302,6 +337,31 @@ def weighted_dices(
     return dice(*(weights @ counts.astype(np.float64) for counts in overlap))
 
 
+def dices_and_influences(
+    overlap: Overlap, weights: Real[np.ndarray, "resample cluster"]
+) -> tuple[Float64[np.ndarray, " resample"], Float64[np.ndarray, "resample cluster"]]:
+    """Micro DSC of every resample, and its derivative by each cluster's weight.
+
+    Args:
+        overlap: Pixel counts of each cluster at the threshold.
+        weights: How often each resample holds each cluster, not negative.
+
+    Returns:
+        As `weighted_dices`; and derivatives, also by clusters that a resample does not hold.
+        Weighted and summed over the clusters of a resample they are 0. NaN where a resample has no
+        positive pixel, true or predicted.
+
+    >>> counts = Overlap(np.array([3, 0]), np.array([1, 0]), np.array([1, 2]))
+    >>> dices_and_influences(counts, np.array([[1, 1]]))
+    (array([0.6]), array([[ 0.12, -0.12]]))
+    """
+    pixels = 2.0 * overlap.tp + overlap.fp + overlap.fn
+    found = weighted_dices(overlap, weights)
+    influences = 2.0 * overlap.tp - np.outer(found, pixels)
+    whole = np.asarray(weights @ pixels)
+    return found, _share(influences, np.broadcast_to(whole[:, None], influences.shape))
+
+
 def best_dice_level(stack: HistogramStack) -> int:
     """The threshold of the largest micro DSC; of equals the highest.
 
@@ -338,6 +398,45 @@ def _sparse(
         pos=pos[occurring].astype(np.uint32),
         neg=neg[occurring].astype(np.uint32),
     )
+
+
+class _WeightedBlock(NamedTuple):
+    """A few levels, descending, of all clusters and of every resample."""
+
+    pos_counts: Float64[np.ndarray, "level cluster"]
+    neg_counts: Float64[np.ndarray, "level cluster"]
+    pos: Float64[np.ndarray, "level resample"]
+    tp: Float64[np.ndarray, "level resample"]
+    """Positive pixels at or above the level."""
+
+    called: Float64[np.ndarray, "level resample"]
+    """All pixels at or above it; never 0, to divide by."""
+
+    precision: Float64[np.ndarray, "level resample"]
+
+
+def _weighted_blocks(
+    stack: HistogramStack, weights: Real[np.ndarray, "resample cluster"]
+) -> Iterator[_WeightedBlock]:
+    weights_by_cluster = np.ascontiguousarray(weights.T, dtype=np.float64)
+    tp, fp = np.zeros((2, len(weights)))
+    for pos_counts, neg_counts in _blocks(stack, num_resamples=len(weights)):
+        pos = pos_counts @ weights_by_cluster
+        tp_here = np.cumsum(pos, axis=0) + tp
+        fp_here = np.cumsum(neg_counts @ weights_by_cluster, axis=0) + fp
+        called = np.maximum(tp_here + fp_here, NO_PIXELS)
+        yield _WeightedBlock(pos_counts, neg_counts, pos, tp_here, called, tp_here / called)
+        tp, fp = tp_here[-1], fp_here[-1]
+
+
+def _gained(
+    block: _WeightedBlock, gained: Float64[np.ndarray, " resample"]
+) -> Float64[np.ndarray, " resample"]:
+    """Return what precision times gain in recall comes to with a block, times all positives."""
+    gains = block.pos * block.precision
+    gains[0] += gained
+    # A running sum has one order; `np.sum` has several, and the blocks would show in it.
+    return np.asarray(np.cumsum(gains, axis=0)[-1])
 
 
 def _blocks(

@@ -5,24 +5,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import ray
 import ray.data
-from jaxtyping import Float64, Integer
+from jaxtyping import Integer
 
-from ich_ray import overlap, roc
-from ich_ray.bootstrap import Difference, Interval
+from ich_ray import overlap
 from ich_ray.capacity import Need, Process
-from ich_ray.comparison import (
-    METRICS,
-    Exams,
-    Metric,
-    Predicted,
-    best_count_cut,
-    differences,
-    intervals,
-    pairs,
-    resampled,
-)
+from ich_ray.comparison import Compared, Exams, Predicted, best_count_cut, compare, pairs
 from ich_ray.config import EvaluateConfig
 from ich_ray.distributed import records
 from ich_ray.distributed.estimates import Planned
@@ -42,6 +30,7 @@ from ich_ray.distributed.predict import (
     prediction_task,
 )
 from ich_ray.distributed.progress import bar
+from ich_ray.distributed.resampling import RESAMPLER, RESAMPLING, resample
 from ich_ray.distributed.resources import check_fits, options
 from ich_ray.distributed.session import Selection, Session, select
 from ich_ray.distributed.statistics import (
@@ -64,17 +53,8 @@ from ich_ray.storage.tables import Table
 from ich_ray.windows import preprocessing_id
 
 EMPTY = "empty_masks"
-CHUNK = 100
-"""Resamples of one call of the pool."""
-
 READER = Process(memory=1_200_000_000)
 """Measured: 0.5 GB at exams of 20 slices of 256 x 256; the rest is for one of a few hundred."""
-
-RESAMPLER = Process(memory=1_000_000_000)
-"""Measured: 0.4 GB; the histograms that it works on lie in the shared memory of Ray."""
-
-RESAMPLING = "resample"
-"""The kind of this work, in the runs table."""
 
 READING = Need(what="the statistics of an evaluation", each=READER, pool=False)
 
@@ -88,15 +68,9 @@ class Evaluation:
 
     exams: Exams
     predicted: Mapping[str, Predicted]
-    intervals: Mapping[str, Mapping[Metric, Interval]]
-    differences: Mapping[tuple[str, str], Mapping[Metric, Difference]]
+    figures: Compared
     positive_slice_dsc: Mapping[str, float]
     """DSC over the slices that hold a bleed, at the same threshold."""
-
-    delong: Mapping[str, Interval]
-    """Of the exam AUCs; none where a patient has several exams, which it takes as independent."""
-
-    delong_differences: Mapping[tuple[str, str], Difference]
 
     operating_points: tuple[OperatingPoint, ...]
     """None without tuning exams of both classes."""
@@ -128,7 +102,7 @@ def evaluation_identity(run: Session) -> dict[str, Any]:
         "preprocessing": preprocessing_id(run.settings.input),
         "settings": settings,
         "predictions": deciding_predictions(run.settings.predict),
-        "statistics": 2,
+        "statistics": 3,
     }
 
 
@@ -183,7 +157,8 @@ def evaluate(run: Session) -> Evaluation:
     """Compare the models of the evaluate section on its test selections, once that was checked.
 
     Raises:
-        QualityError: The test exams hold one class only, or no reference mask.
+        QualityError: Fewer than two patients have a positive, or a negative, test exam; no
+            reference mask.
         BudgetError: The budget is passed; the predictions that are written are kept.
     """
     config = evaluate_config(run)
@@ -201,8 +176,11 @@ def evaluate(run: Session) -> Evaluation:
     }
     predicted[THRESHOLD] = _threshold(found[THRESHOLD], keys, exams)
     predicted[EMPTY] = _empty(predicted[THRESHOLD])
-    samples = _resample(run, exams, predicted)
-    points = intervals(exams, predicted, samples)
+    compared = [
+        *pairs(list(models)),
+        *((model, rival) for model in models for rival in (THRESHOLD, EMPTY)),
+    ]
+    samples = resample(run, config, exams, predicted, compared)
     positive = {
         name: _positive_dsc(found.get(name, {}), keys, exams, predicted[name].level)
         for name in (*models, THRESHOLD)
@@ -214,25 +192,8 @@ def evaluate(run: Session) -> Evaluation:
         names=tuple(models),
         exams=exams,
         predicted=predicted,
-        intervals=points,
-        differences={
-            (a, b): differences(a, b, points, samples)
-            for a, b in [
-                *pairs(list(models)),
-                *((m, r) for m in models for r in (THRESHOLD, EMPTY)),
-            ]
-        },
+        figures=compare(exams, predicted, compared, samples, seed=config.seed),
         positive_slice_dsc={**positive, EMPTY: 0.0},
-        delong={
-            name: roc.delong(scored[name].scores, exams.labels)
-            for name in models
-            if exams.independent
-        },
-        delong_differences={
-            (a, b): roc.paired_delong(scored[a].scores, scored[b].scores, exams.labels)
-            for a, b in pairs(list(models))
-            if exams.independent
-        },
         operating_points=tuple(operating),
         paired_calls=tuple(
             paired_calls(
@@ -374,10 +335,13 @@ def _exams(
 ) -> tuple[Exams, list[str]]:
     keys = sorted(found[model])
     labels = np.array([found[model][key].label for key in keys], bool)
-    if len(set(labels.tolist())) < 2:
+    patient_of = np.array([found[model][key].patient for key in keys])
+    of_class = [len(np.unique(patient_of[members])) for members in (labels, ~labels)]
+    if min(of_class) < 2:
         raise QualityError(
             f"the test selections {[s.corpus.name for s in test]} hold {int(labels.sum())} "
-            f"positive and {int((~labels).sum())} negative exams with labels; both are needed"
+            f"positive exams of {of_class[0]} patients and {int((~labels).sum())} negative ones of "
+            f"{of_class[1]}, with labels; two patients of each are needed: widen evaluate.test"
         )
     patients = sorted({found[model][key].patient for key in keys})
     place = {patient: i for i, patient in enumerate(patients)}
@@ -449,57 +413,3 @@ def _positive_dsc(
     stack = _by_patient(statistics, keys, exams, which="positive_pixels")
     found = overlap.overlap_at(stack, level)
     return float(overlap.dice(int(found.tp.sum()), int(found.fp.sum()), int(found.fn.sum())))
-
-
-class Resampler:
-    """Computes chunks of resamples; holds the statistics of all models once."""
-
-    def __init__(self, *, exams: Any, predicted: Any, seed: int) -> None:
-        self.exams, self.predicted = ray.get(exams), ray.get(predicted)
-        self.seed = seed
-
-    def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
-        """Compute the chunks that a batch names by their first and last resample."""
-        first, last = int(batch["first"][0]), int(batch["last"][0])
-        found = resampled(self.exams, self.predicted, seed=self.seed, resamples=range(first, last))
-        values = [found[name][metric].tolist() for name in found for metric in METRICS]
-        return {"first": [first], "values": [[v for row in values for v in row]]}
-
-
-def _resample(
-    run: Session, exams: Exams, predicted: Mapping[str, Predicted]
-) -> dict[str, dict[Metric, Float64[np.ndarray, " resample"]]]:
-    """Resample in a pool; the result does not depend on its size or on the order of chunks."""
-    config = evaluate_config(run)
-    starts = range(0, config.resamples, CHUNK)
-    chunks = [{"first": s, "last": min(s + CHUNK, config.resamples)} for s in starts]
-    actors = min(config.actors, len(chunks))
-    dataset = ray.data.from_items(chunks, override_num_blocks=len(chunks)).map_batches(
-        Resampler,
-        fn_constructor_kwargs={
-            "exams": ray.put(exams),
-            "predicted": ray.put(dict(predicted)),
-            "seed": config.seed,
-        },
-        batch_size=1,
-        batch_format="numpy",
-        compute=ray.data.ActorPoolStrategy(size=actors),
-        **options(RESAMPLER),
-    )
-    found = {}
-    with (
-        bar("resample", total=len(chunks), unit="chunk") as shown,
-        metered(run, RESAMPLING, RESAMPLER, processes=actors) as meter,
-    ):
-        for row in records.rows("resample", dataset):
-            values = np.array(row["values"], np.float64)
-            found[int(row["first"])] = values
-            shown.update(1)
-            meter.finished(values.size // len(METRICS), more=len(found) < len(chunks))
-    whole = np.concatenate(
-        [found[s].reshape(len(predicted), len(METRICS), -1) for s in sorted(found)], axis=2
-    )
-    return {
-        name: {metric: whole[i, j] for j, metric in enumerate(METRICS)}
-        for i, name in enumerate(predicted)
-    }

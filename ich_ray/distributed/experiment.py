@@ -17,7 +17,7 @@ import ray
 from ich_ray.capacity import Need, Process
 from ich_ray.config import ExperimentConfig, Settings
 from ich_ray.distributed import logs
-from ich_ray.distributed.evaluate import READING, RESAMPLER
+from ich_ray.distributed.evaluate import READING
 from ich_ray.distributed.ingest import plan_ingest
 from ich_ray.distributed.lineage import model_lineage, pseudo_label_lineage
 from ich_ray.distributed.phantoms import write_phantoms
@@ -25,6 +25,7 @@ from ich_ray.distributed.predict import pool_need
 from ich_ray.distributed.processes import Walked, along_graph
 from ich_ray.distributed.pseudo_label import WRITING
 from ich_ray.distributed.report import make_report, plan_report
+from ich_ray.distributed.resampling import RESAMPLER
 from ich_ray.distributed.resources import capacity_of, check_fits
 from ich_ray.distributed.session import Session, select
 from ich_ray.distributed.submit import as_toml

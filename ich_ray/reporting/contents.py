@@ -62,8 +62,8 @@ class NamedDifference:
     exam_auc: Difference | None = None
     dsc: Difference | None = None
     pixel_ap: Difference | None = None
-    delong: Difference | None = None
-    """Of the exam AUC, by another method: DeLong's test for two correlated AUCs."""
+    bootstrap_auc: Difference | None = None
+    """Of the exam AUC, by another method: the percentiles of the resamples."""
 
     def metrics(self) -> dict[Metric, Difference | None]:
         """Return metric -> difference."""
@@ -180,7 +180,9 @@ class Report:
                 return pair
             if (pair.a, pair.b) == (b, a):
                 metrics = {metric: _negated(value) for metric, value in pair.metrics().items()}
-                return NamedDifference(a=a, b=b, **metrics, delong=_negated(pair.delong))
+                return NamedDifference(
+                    a=a, b=b, **metrics, bootstrap_auc=_negated(pair.bootstrap_auc)
+                )
         return None
 
 

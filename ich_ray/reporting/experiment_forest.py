@@ -14,7 +14,7 @@ def experiment_forest(rows: Sequence[ArmRow]) -> bytes:
     """Each variant less the baseline, a panel a metric; return the bytes of an SVG.
 
     The upper bar of a variant is the 95 % t-interval over seeds, with a dot a seed; the lower one
-    the mean of the seeds' bootstrap intervals over patients.
+    the mean of the seeds' intervals over patients.
 
     Args:
         rows: Of the table; those without a difference are left out.

@@ -28,7 +28,9 @@ def to_json(report: Report) -> str:
         "cautions": cautions(report),
         "models": {model.name: _model(model) for model in report.models},
         "differences": {f"{d.a}_minus_{d.b}": d.metrics() for d in report.differences},
-        "delong": {f"{d.a}_minus_{d.b}": d.delong for d in report.differences if d.delong},
+        "bootstrap_auc": {
+            f"{d.a}_minus_{d.b}": d.bootstrap_auc for d in report.differences if d.bootstrap_auc
+        },
         "operating_points": [_operating_point(report, point) for point in report.operating_points],
         "paired_calls": [plain(calls) | {"rule": str(calls.rule)} for calls in report.paired_calls],
         "pseudo_labels": _pseudo_labels(report.pseudo_labels),

@@ -233,3 +233,51 @@ def test_no_level_beats_the_best_one_and_equals_lie_below(pixels: Pixels) -> Non
 
     for level in np.unique(histograms.level).tolist():
         assert dsc(level) < dsc(best) or (level <= best and dsc(level) == dsc(best))
+
+
+@few
+@given(slices(), st.integers(0, 99))
+def test_influences_are_derivatives_by_the_weights(pixels: Pixels, seed: int) -> None:
+    histograms, step = stacked(pixels), 1e-6
+    at_level = overlap.overlap_at(histograms, 18)
+    weights = resampled_weights(seed, num_clusters=len(pixels)).astype(np.float64) + 0.5
+    for found, figure in (
+        (
+            overlap.average_precisions_and_influences(histograms, weights),
+            lambda w: overlap.weighted_average_precisions(histograms, w),
+        ),
+        (
+            overlap.dices_and_influences(at_level, weights),
+            lambda w: overlap.weighted_dices(at_level, w),
+        ),
+    ):
+        values, influences = found
+        np.testing.assert_array_equal(values, figure(weights))
+        for cluster in range(len(pixels)):
+            more, less = weights.copy(), weights.copy()
+            more[:, cluster] += step
+            less[:, cluster] -= step
+            slope = (figure(more) - figure(less)) / (2 * step)
+            np.testing.assert_allclose(influences[:, cluster], slope, atol=1e-7)
+
+
+@pytest.mark.parametrize("values_at_once", [1, 7, 1000])
+def test_influences_add_up_to_nothing_in_blocks_too(
+    monkeypatch: pytest.MonkeyPatch, values_at_once: int
+) -> None:
+    pixels, weights = random_pixels(6), resampled_weights(2, num_clusters=6)
+    _, in_one = overlap.average_precisions_and_influences(stacked(pixels), weights)
+    monkeypatch.setattr(overlap, "VALUES_AT_ONCE", values_at_once)
+    _, in_blocks = overlap.average_precisions_and_influences(stacked(pixels), weights)
+    np.testing.assert_allclose(in_blocks, in_one, atol=1e-12)
+    np.testing.assert_allclose((in_blocks * weights).sum(axis=1), 0, atol=1e-12)
+    assert (np.abs(in_one).max(axis=1) > 1e-3).all()
+
+
+def test_without_a_positive_pixel_there_is_no_influence() -> None:
+    nothing = [(np.full(SHAPE, 7, np.uint16), np.zeros(SHAPE, np.bool_))] * 2
+    values, influences = overlap.average_precisions_and_influences(
+        stacked(nothing), np.ones((1, 2))
+    )
+    assert np.isnan(values).all()
+    assert np.isnan(influences).all()

@@ -183,6 +183,52 @@ def test_the_difference_has_the_textbook_covariance() -> None:
     assert found.p == pytest.approx(2 * stats.norm.sf(abs(found.estimate) / error), abs=1e-12)
 
 
+def clustered_error(a: np.ndarray, b: np.ndarray, labels: np.ndarray, patient: np.ndarray) -> float:
+    """The error of a difference of AUCs as Obuchowski 1997 writes it, patient by patient."""
+    won = [(np.sign(s[labels][:, None] - s[~labels][None, :]) + 1) / 2 for s in (a, b)]
+    placed = np.zeros(len(labels))
+    placed[labels] = (won[0] - won[1]).mean(axis=1)
+    placed[~labels] = (won[0] - won[1]).mean(axis=0)
+    difference = placed[labels].mean()
+    parts = []
+    for one in np.unique(patient):
+        mine = patient == one
+        parts.append(
+            [
+                placed[mine & kind].sum() - np.count_nonzero(mine & kind) * difference
+                for kind in (labels, ~labels)
+            ]
+        )
+    x, y = np.array(parts).T
+    m, n = labels.sum(), (~labels).sum()
+    with_x, with_y = (len(np.unique(patient[kind])) for kind in (labels, ~labels))
+    s_10, s_01 = with_x / ((with_x - 1) * m) * x @ x, with_y / ((with_y - 1) * n) * y @ y
+    s_11 = len(x) / (len(x) - 1) * x @ y
+    return math.sqrt(s_10 / m + s_01 / n + 2 * s_11 / (m * n))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_patients_with_several_exams_are_clusters(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    patient = rng.integers(0, 20, 60)
+    labels = rng.random(60) < 0.4
+    a, b = rng.normal(size=(2, 20))[:, patient].round(1) + rng.normal(size=(2, 60)) + labels
+    found = roc.paired_delong(a, b, labels, patient=patient)
+    error = (found.high - found.estimate) / 1.959963984540054
+    assert error == pytest.approx(clustered_error(a, b, labels, patient), abs=1e-12)
+
+
+def test_an_exam_that_is_read_twice_adds_nothing() -> None:
+    rng = np.random.default_rng(7)
+    labels = np.arange(40) < 15
+    scores = rng.normal(size=40) + labels
+    twice = np.repeat(np.arange(40), 2)
+    once = roc.delong(scores, labels)
+    found = roc.delong(scores[twice], labels[twice], patient=twice)
+    assert (found.low, found.high) == pytest.approx((once.low, once.high), abs=1e-12)
+    assert roc.delong(scores[twice], labels[twice]).low > once.low + 0.01
+
+
 def test_two_equal_models_do_not_differ() -> None:
     rng = np.random.default_rng(6)
     scores, labels = rng.normal(size=30), np.arange(30) < 10
@@ -217,8 +263,11 @@ def test_one_class_is_an_error_that_counts_both() -> None:
 
 
 def test_delong_of_a_single_positive_exam_is_an_error() -> None:
-    with pytest.raises(QualityError, match="got 1 positive and 2 negative"):
-        roc.delong(np.array([0.2, 0.4, 0.9]), np.array([False, False, True]))
+    scores, labels = np.array([0.2, 0.4, 0.9]), np.array([False, False, True])
+    with pytest.raises(QualityError, match="got 1 positive exams of 1 and 2 negative ones of 2"):
+        roc.delong(scores, labels)
+    with pytest.raises(QualityError, match="got 2 positive exams of 1 and 2 negative ones of 2"):
+        roc.delong(scores[[0, 1, 2, 2]], labels[[0, 1, 2, 2]], patient=np.array([0, 1, 2, 2]))
 
 
 def test_a_missing_score_is_an_error() -> None:
