@@ -7,7 +7,7 @@ method, and last one line of JSON: `coverage_min` and `coverage_max` over the in
 report, `type_one_min` and `type_one_max` over its tests, and beside them the paper's paired t-test
 over 50 resamples (`paper_t_test_type_one`).
 
-    python -m benchmarks.evaluate_coverage [--trials 2000] [--resamples 1000]
+    python -m benchmarks.evaluate_coverage [--trials 1000] [--resamples 1000]
 """
 
 import argparse
@@ -195,6 +195,7 @@ LESIONS = (
     Lesions(title="40 exams with masks", exams=40),
     Lesions(title="20 exams with masks", exams=20),
     Lesions(title="200 exams with masks, 20 bleed", exams=200, bleeding=0.1),
+    Lesions(title="100 exams with masks, 3 bleed", exams=100, bleeding=0.03),
     Lesions(title="80 exams with masks, one model behind", exams=80, behind=0.4),
     Lesions(title="20 exams with masks, one model behind", exams=20, behind=0.4),
     Lesions(title="160 exams with masks, loud alarms in 5", exams=160, loud=0.03),
@@ -294,7 +295,7 @@ def pixels(kind: Lesions, *, trials: int, resamples: int) -> Tally:
 def main() -> None:
     """Simulate, and print what was found."""
     parser = argparse.ArgumentParser(description="Coverage of intervals, and errors of tests.")
-    parser.add_argument("--trials", type=int, default=2_000)
+    parser.add_argument("--trials", type=int, default=1_000)
     parser.add_argument("--resamples", type=int, default=1_000)
     options = parser.parse_args()
     tallies = {

@@ -4,6 +4,7 @@ Patients are resampled, stratified by whether they bleed: slices of one patient 
 independent, and every model sees the same resample.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -159,6 +160,8 @@ def compare(
     of pixel AP. Of differences of DSC by a permutation test, which keeps its level where the
     bootstrap-t is too careful; of AP it does not, where false alarms of a few patients are loud.
 
+    Fewer than two patients with a positive pixel say nothing of others: bounds and p are NaN.
+
     Args:
         exams: The exams that all models saw.
         models: Their statistics.
@@ -177,13 +180,13 @@ def compare(
     def of_pixels(name: str, metric: PixelMetric) -> Interval:
         found = whole[name][metric]
         return studentized_interval(
-            (found.estimate, _error(found.influence, exams)),
+            (found.estimate, _error(found, exams)),
             (samples.values[name][metric], samples.errors[(name,), metric]),
         )
 
     def of_ap(a: str, b: str) -> Difference:
         first, second = (whole[name]["pixel_ap"] for name in (a, b))
-        error = _error(first.influence - second.influence, exams)
+        error = _error(first, exams, less=second)
         of_a, of_b = (samples.values[name]["pixel_ap"] for name in (a, b))
         return studentized_difference(
             (first.estimate - second.estimate, error),
@@ -230,6 +233,9 @@ class _ByPatient:
     held: Float64[np.ndarray, " patient"]
     """Pixels that DSC counts: twice those found, those missed, and false ones."""
 
+    num_bleeding: int
+    """Patients with a positive pixel."""
+
     def lost(self) -> Float64[np.ndarray, " patient"]:
         """Return what DSC loses without each patient; NaN for the only one who counts.
 
@@ -246,12 +252,20 @@ def _by_patient(model: Predicted, metric: PixelMetric) -> _ByPatient:
     (estimate,), (influence,) = _influences(model, metric, once)
     counts = overlap.overlap_at(model.pixels, model.level)
     held = 2.0 * counts.tp + counts.fp + counts.fn
-    return _ByPatient(estimate=float(estimate), influence=influence, held=held)
+    return _ByPatient(
+        estimate=float(estimate),
+        influence=influence,
+        held=held,
+        num_bleeding=int(np.count_nonzero(counts.tp + counts.fn)),
+    )
 
 
-def _error(influence: Float64[np.ndarray, " patient"], exams: Exams) -> float:
-    once = np.ones((1, len(influence)))
-    return float(stratified_errors(influence[None, :], once, exams.strata)[0])
+def _error(found: _ByPatient, exams: Exams, *, less: _ByPatient | None = None) -> float:
+    """Return the standard error of a metric, or of its difference; NaN where one patient bleeds."""
+    if found.num_bleeding < 2:
+        return math.nan
+    change = (found.influence - (less.influence if less else 0.0))[None, :]
+    return float(stratified_errors(change, np.ones(change.shape), exams.strata)[0])
 
 
 def _influences(
@@ -264,13 +278,11 @@ def _influences(
 
 
 def _exchanged(a: _ByPatient, b: _ByPatient, *, seed: int) -> Difference:
-    held = a.held + b.held
-    return paired_permutation(
-        a.estimate - b.estimate,
-        a.lost() - b.lost(),
-        held / max(float(held.sum()), 1.0),
-        seed=seed,
-    )
+    held, estimate = a.held + b.held, a.estimate - b.estimate
+    if a.num_bleeding < 2:
+        return Difference(estimate, math.nan, math.nan, math.nan)
+    shares = held / max(float(held.sum()), 1.0)
+    return paired_permutation(estimate, a.lost() - b.lost(), shares, seed=seed)
 
 
 def exam_score(slice_probabilities: Sequence[float], *, slices: int) -> float:

@@ -46,7 +46,8 @@ def paired_permutation(  # noqa: PLR0913  (a test and its interval, of one call)
     Returns:
         The difference, its bounds within [-1, 1]. The p-value is two-sided, never below
         1 / (1 + tosses); the interval holds 0 where p is above 1 - `level`, and has no width where
-        the models say the same of everybody. NaN where the estimate or a change is.
+        no patient changes the difference, as of two DSCs of 0. NaN where the estimate or a change
+        is.
 
     Raises:
         ConfigError: `level` is not between 0 and 1.

@@ -74,8 +74,10 @@ def studentized_interval(
     Source: Hall 1992, 3.5 (symmetric bootstrap-t); Davison and Hinkley 1997, 5.2.1 (transformed).
     """
     estimate, error = point
+    undefined = int(np.isnan(_check(*resampled, level)).sum())
+    if math.isnan(estimate) or math.isnan(error):
+        return Interval(estimate, math.nan, math.nan, undefined)
     if estimate in (0.0, 1.0):
-        undefined = int(np.isnan(_check(*resampled, level)).sum())
         return Interval(estimate, estimate, estimate, undefined)
     (centre,), (on_scale,) = _on_logit_scale(np.array([estimate]), np.array([error]))
     distances = _distances(float(centre), *_on_logit_scale(*resampled), level=level)

@@ -290,8 +290,8 @@ def test_a_difference_that_is_turned_round_takes_its_test_along(report: Report) 
     [
         ((260, 300), 260, []),
         ((300, 300), 30, []),
-        ((300, 300), 29, ["29 patients with marked hemorrhage are fewer than 30"]),
-        ((29, 300), 20, ["the rarer are fewer than 30", "20 patients with marked hemorrhage"]),
+        ((300, 300), 29, ["The patients with marked hemorrhage, 29, are fewer than 30"]),
+        ((29, 300), 20, ["the rarer are fewer than 30", "with marked hemorrhage, 20, are fewer"]),
         ((200, 12), 0, ["Of the 200 patients with and 12 without"]),
     ],
 )

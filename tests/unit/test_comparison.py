@@ -134,6 +134,21 @@ def test_the_only_patient_who_bleeds_makes_no_test(exams: Exams) -> None:
     assert math.isnan(found.low)
 
 
+def test_one_patient_with_a_mask_says_nothing_of_others(exams: Exams) -> None:
+    """Four patients have positive exams, and only one of them a mask."""
+    models = {}
+    for name, seed in (("a", 1), ("b", 2)):
+        pixels = predicted(seed, exams).pixels
+        alone = replace(pixels, pos=np.where(pixels.cluster == 0, pixels.pos, 0).astype(np.uint32))
+        models[name] = replace(predicted(seed, exams), pixels=alone)
+    found = compared(exams, models, resamples=50)
+    for metric in PIXEL_METRICS:
+        one, apart = found.intervals["a"][metric], found.differences["b", "a"][metric]
+        assert 0 < one.estimate < 1
+        assert np.isnan([one.low, one.high, apart.low, apart.high, apart.p]).all()
+    assert not math.isnan(found.differences["b", "a"]["exam_auc"].p)
+
+
 def with_loud_alarms(seed: int) -> tuple[Exams, dict[str, Predicted]]:
     """Two models of one skill, each of which is loudly wrong in a few patients."""
     rng = np.random.default_rng(seed)

@@ -1,0 +1,41 @@
+"""A test corpus needs two patients of each class, and says so before anything is resampled."""
+
+import numpy as np
+import pytest
+
+from ich_ray.distributed.evaluate import _exams
+from ich_ray.distributed.statistics import ExamStatistics
+from ich_ray.errors import QualityError
+from ich_ray.overlap import merge
+
+
+def found(labels: dict[str, bool], *, patients: dict[str, str]) -> dict[str, ExamStatistics]:
+    return {
+        exam: ExamStatistics(
+            exam=exam,
+            patient=patients[exam],
+            model="teacher",
+            label=label,
+            score=0.5,
+            pixels=merge([]),
+            positive_pixels=merge([]),
+            largest_slice=f"{exam}-1",
+        )
+        for exam, label in labels.items()
+    }
+
+
+def test_two_positive_exams_of_one_patient_are_refused() -> None:
+    labels = {"a": True, "b": True, "c": False, "d": False}
+    patients = {"a": "p", "b": "p", "c": "q", "d": "r"}
+    with pytest.raises(QualityError, match="2 positive exams of 1 patients and 2 negative ones of"):
+        _exams({"teacher": found(labels, patients=patients)}, "teacher", ())
+
+
+def test_exams_stand_by_key_with_their_patients() -> None:
+    labels = {"d": False, "b": True, "a": True, "c": False}
+    patients = {"a": "q", "b": "p", "c": "q", "d": "r"}
+    exams, keys = _exams({"teacher": found(labels, patients=patients)}, "teacher", ())
+    assert keys == ["a", "b", "c", "d"]
+    assert exams.labels.tolist() == [True, True, False, False]
+    np.testing.assert_array_equal(exams.patient, [1, 0, 1, 2])
