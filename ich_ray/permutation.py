@@ -18,6 +18,9 @@ TOSSES = 10_000
 AT_ONCE = 500
 """Tosses in each temporary array: 100 MB of 25,000 patients."""
 
+GRAINS = 2**40
+"""Of which a change of 1 has so many."""
+
 
 def paired_permutation(  # noqa: PLR0913  (a test and its interval, of one call)
     estimate: float,
@@ -65,17 +68,19 @@ def paired_permutation(  # noqa: PLR0913  (a test and its interval, of one call)
     if estimate == 0 and not changes.any():
         return Difference(0.0, 0.0, 0.0, 1.0)
     whole = changes + (estimate - changes.sum()) * shares
+    # Whole numbers, so that a sum is the same in any order, of any number of threads.
+    parts_of = np.rint(np.stack([whole, shares], axis=1) * GRAINS)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, 1)))
     parts = []
     for first in range(0, tosses, AT_ONCE):
         size = (min(AT_ONCE, tosses - first), len(changes))
         signs = 2.0 * rng.integers(2, size=size, dtype=np.int8) - 1
-        parts.append(signs @ np.stack([whole, shares], axis=1))
-    tossed, of_shares = np.concatenate(parts).T
+        parts.append(signs @ parts_of)
+    tossed, of_shares = np.concatenate(parts).T / GRAINS
     # Where all coins that matter fell alike, rounding must not tell.
-    alike = np.abs(of_shares) > 1 - 1e-12
+    alike = np.abs(of_shares) > 1 - 1e-8
     of_shares[alike] = np.sign(of_shares[alike])
-    same = alike & (np.abs(tossed - of_shares * estimate) < 1e-12)
+    same = alike & (np.abs(tossed - of_shares * estimate) < 1e-8)
     # |tossed - d of_shares| >= |estimate - d| between the two d where both are equal.
     with np.errstate(divide="ignore", invalid="ignore"):
         ends = np.stack(
@@ -85,7 +90,7 @@ def paired_permutation(  # noqa: PLR0913  (a test and its interval, of one call)
     lows = np.where(same, -np.inf, ends.min(axis=0))
     highs = np.where(same, np.inf, ends.max(axis=0))
     # Equal but for rounding: the coins that all fell alike among them.
-    as_large = np.abs(tossed) >= abs(estimate) - 1e-12
+    as_large = np.abs(tossed) >= abs(estimate) - 1e-8
     place = math.floor(round((1 - level) * (tosses + 1), 9)) - 1
     low, high = (np.sort(lows)[place], -np.sort(-highs)[place]) if place >= 0 else (-np.inf, np.inf)
     return Difference(

@@ -256,10 +256,11 @@ def _mean_and_error(
             f"{counts[1]}; report the AUC alone"
         )
     variance = sum(
-        count / (count - 1) * float(row @ row) for count, row in zip(counts, added, strict=True)
+        count / (count - 1) * float(np.sum(row * row))
+        for count, row in zip(counts, added, strict=True)
     )
     everyone = added.shape[1]
-    variance += 2 * everyone / (everyone - 1) * float(added[0] @ added[1])
+    variance += 2 * everyone / (everyone - 1) * float(np.sum(added[0] * added[1]))
     # Both parts of a patient can only cancel out; rounding may leave less than nothing.
     return float(mean), math.sqrt(max(variance, 0.0))
 

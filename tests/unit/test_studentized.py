@@ -45,7 +45,7 @@ def test_the_error_of_a_mean_is_that_of_scipy() -> None:
     values = np.random.default_rng(1).normal(size=30)
     influence = (values - values.mean())[None, :] / 30
     found = stratified_errors(influence, np.ones((1, 30)), np.zeros(30, np.int64))
-    assert found[0] == pytest.approx(stats.sem(values), rel=1e-12)
+    assert found[0] == pytest.approx(stats.sem(values), rel=1e-6)
 
 
 def test_a_resample_counts_as_if_its_clusters_were_written_out() -> None:
@@ -56,7 +56,7 @@ def test_a_resample_counts_as_if_its_clusters_were_written_out() -> None:
     for error, weight in zip(stratified_errors(influence, weights, strata), weights, strict=True):
         written, of = np.repeat(values, weight), np.repeat(strata, weight)
         variance = sum(20 * np.var(written[of == s], ddof=1) / 40**2 for s in (0, 1))
-        assert error == pytest.approx(math.sqrt(variance), rel=1e-12)
+        assert error == pytest.approx(math.sqrt(variance), rel=1e-6)
 
 
 def test_a_stratum_of_one_cluster_adds_no_error() -> None:
