@@ -33,7 +33,6 @@ import tomli_w
 
 from benchmarks.ct_ich_pace import seconds_per_step
 from benchmarks.ct_ich_scores import CHRONIC, METRICS, PatientScores, figures, read_scores
-from ich_ray.bootstrap import Interval
 from ich_ray.config import Settings
 from ich_ray.distributed import logs
 from ich_ray.distributed.ingest_hours import ingest_within_budget
@@ -42,6 +41,7 @@ from ich_ray.distributed.predict import prediction_task
 from ich_ray.distributed.session import Session, select
 from ich_ray.distributed.train import train
 from ich_ray.settings import parse
+from ich_ray.statistics.bootstrap import Interval
 from ich_ray.storage.tables import open_table
 from jobs import evaluate
 from jobs.stage import carry_out, guarded, opened

@@ -30,12 +30,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Integer
 
-from ich_ray import overlap, roc
-from ich_ray.bootstrap import Interval, interval, resample_weights
-from ich_ray.comparison import exam_score
 from ich_ray.distributed.session import Selection
 from ich_ray.exam import IGNORED, Slice
-from ich_ray.overlap import SliceHistogram
+from ich_ray.statistics import average_precision, overlap, pixel_histograms, roc, score_levels
+from ich_ray.statistics.bootstrap import Interval, interval, resample_weights
+from ich_ray.statistics.comparison import exam_score
+from ich_ray.statistics.pixel_histograms import SliceHistogram
 from ich_ray.storage.corpus import read_exams
 from ich_ray.storage.objects import Store
 from ich_ray.storage.predictions import decode_map
@@ -43,7 +43,7 @@ from ich_ray.storage.tables import Table, iterate_groups
 from ich_ray.windows import upsample
 
 CHRONIC = "ct-ich/070"
-HALF = int(overlap.quantise_logits(np.zeros(1, np.float32))[0])
+HALF = int(score_levels.quantise_logits(np.zeros(1, np.float32))[0])
 """Level of p = 0.5."""
 
 METRICS = ("dsc", "pixel_ap", "exam_auc", "slice_auc", "dsc_published", "dsc_published_all")
@@ -90,16 +90,18 @@ def _patient(exam: Sequence[Slice], rows: Mapping[str, Any], grid: int) -> Patie
         assert not (item.mask == IGNORED).any(), item.key
         height, width = item.mask.shape
         logits = upsample(decode_map(rows[item.key]), rows=height, columns=width, size=grid)
-        found = overlap.slice_histogram(overlap.quantise_logits(logits), item.mask > 0)
+        found = pixel_histograms.slice_histogram(
+            score_levels.quantise_logits(logits), item.mask > 0
+        )
         histograms.append(found)
         if found.pos.any():
             bleeding.append(found)
-    counts = overlap.overlap_at(overlap.stack(bleeding), HALF)
+    counts = overlap.overlap_at(pixel_histograms.stack(bleeding), HALF)
     return PatientScores(
         patient=exam[0].patient,
         labels=np.array([item.label for item in exam], np.bool_),
         p=np.array([rows[item.key]["p"] for item in exam], np.float64),
-        pixels=overlap.merge(histograms),
+        pixels=pixel_histograms.merge(histograms),
         slice_dsc=overlap.dice(counts.tp, counts.fp, counts.fn),
     )
 
@@ -135,13 +137,13 @@ def _metrics(
     weights: Integer[np.ndarray, "resample patient"],
     chronic: str,
 ) -> dict[str, Float64[np.ndarray, " resample"]]:
-    stack = overlap.stack([one.pixels for one in patients])
+    stack = pixel_histograms.stack([one.pixels for one in patients])
     slices = np.repeat(np.arange(len(patients)), [len(one.p) for one in patients])
     dsc = np.array([one.slice_dsc.mean() if len(one.slice_dsc) else np.nan for one in patients])
     left_out = np.array([one.patient == chronic for one in patients])
     return {
         "dsc": overlap.weighted_dices(overlap.overlap_at(stack, HALF), weights),
-        "pixel_ap": overlap.weighted_average_precisions(stack, weights),
+        "pixel_ap": average_precision.weighted_average_precisions(stack, weights),
         "exam_auc": roc.weighted_aucs(
             np.array([exam_score(one.p.tolist(), slices=1) for one in patients]),
             np.array([one.labels.any() for one in patients]),

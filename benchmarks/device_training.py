@@ -15,8 +15,6 @@ import torch
 from jaxtyping import Float64
 
 from benchmarks.packed_corpus import PackedSlices, open_pack, pool_of
-from ich_ray import overlap
-from ich_ray.bootstrap import Interval, interval, resample_weights
 from ich_ray.config import ModelConfig
 from ich_ray.learning.epoch import Training, train_steps
 from ich_ray.learning.loading import fractions, slice_loader
@@ -24,6 +22,8 @@ from ich_ray.learning.optimization import make_optimizer
 from ich_ray.learning.patchfcn import PatchFCN, placed
 from ich_ray.learning.precision import set_precision
 from ich_ray.learning.sampling import SlicePool, Worker
+from ich_ray.statistics import average_precision, pixel_histograms, score_levels
+from ich_ray.statistics.bootstrap import Interval, interval, resample_weights
 from ich_ray.windows import upsample
 
 HELD_OUT = 0
@@ -50,10 +50,10 @@ def compare(pack: Path, config: ModelConfig, seeds: int, device: torch.device) -
             network, loss = train(own, learned_from, device)
             stack = pixels(network, test, device, crop=config.crop)
             ones = np.ones((1, stack.num_clusters), np.int64)
-            point = float(overlap.weighted_average_precisions(stack, ones)[0])
+            point = float(average_precision.weighted_average_precisions(stack, ones)[0])
             losses[way].append(loss)
             points[way].append(point)
-            samples[way].append(overlap.weighted_average_precisions(stack, weights))
+            samples[way].append(average_precision.weighted_average_precisions(stack, weights))
             print({"seed": seed, "precision": way, "loss": loss, "pixel_ap": point}, flush=True)
     return {
         **{way: _row(losses[way], points[way], samples[way]) for way in PRECISIONS},
@@ -87,10 +87,10 @@ def train(config: ModelConfig, pool: SlicePool, device: torch.device) -> tuple[P
 
 def pixels(
     network: PatchFCN, test: PackedSlices, device: torch.device, *, crop: int, batch: int = 16
-) -> overlap.HistogramStack:
+) -> pixel_histograms.HistogramStack:
     """Return the pixels of each test patient by score level, whole slices predicted in float32."""
     pool = pool_of(test)
-    of_patient: dict[int, list[overlap.SliceHistogram]] = {}
+    of_patient: dict[int, list[pixel_histograms.SliceHistogram]] = {}
     network.eval()
     for start in range(0, len(pool), batch):
         rows = range(start, min(start + batch, len(pool)))
@@ -103,9 +103,11 @@ def pixels(
         for i, logits in zip(rows, maps, strict=True):
             mask = pool.masks[i] > 0
             full = upsample(logits, rows=len(mask), columns=len(mask), size=len(mask))
-            found = overlap.slice_histogram(overlap.quantise_logits(full), mask)
+            found = pixel_histograms.slice_histogram(score_levels.quantise_logits(full), mask)
             of_patient.setdefault(int(test.patient[i]), []).append(found)
-    return overlap.stack([overlap.merge(of_patient[patient]) for patient in sorted(of_patient)])
+    return pixel_histograms.stack(
+        [pixel_histograms.merge(of_patient[patient]) for patient in sorted(of_patient)]
+    )
 
 
 def _resamples(test: PackedSlices) -> np.ndarray:

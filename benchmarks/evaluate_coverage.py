@@ -21,10 +21,10 @@ import numpy as np
 from jaxtyping import Bool, Float64, Integer
 from scipy.stats import ttest_rel
 
-from ich_ray import overlap, roc
-from ich_ray.bootstrap import difference, interval, resample_weights
-from ich_ray.comparison import Exams, PixelMetric, Predicted, compare, resampled
-from ich_ray.proportions import mcnemar, wilson
+from ich_ray.statistics import average_precision, overlap, pixel_histograms, roc
+from ich_ray.statistics.bootstrap import difference, interval, resample_weights
+from ich_ray.statistics.comparison import Exams, PixelMetric, Predicted, compare, resampled
+from ich_ray.statistics.proportions import mcnemar, wilson
 
 NORMAL = NormalDist()
 PAIR = [("a", "b")]
@@ -233,12 +233,14 @@ def lesions(
     return np.array(positive), np.array(negative)
 
 
-def stack_of(positive: np.ndarray, negative: np.ndarray) -> overlap.HistogramStack:
+def stack_of(positive: np.ndarray, negative: np.ndarray) -> pixel_histograms.HistogramStack:
     """Return exams as clusters."""
     levels = np.arange(positive.shape[1], dtype=np.uint16)
-    return overlap.stack(
+    return pixel_histograms.stack(
         [
-            overlap.SliceHistogram(level=levels, pos=p.astype(np.uint32), neg=n.astype(np.uint32))
+            pixel_histograms.SliceHistogram(
+                level=levels, pos=p.astype(np.uint32), neg=n.astype(np.uint32)
+            )
             for p, n in zip(positive, negative, strict=True)
         ]
     )
@@ -268,7 +270,7 @@ def pixels(kind: Lesions, *, trials: int, resamples: int) -> Tally:
     for name, model in models_of(*whole).items():
         at_level = overlap.overlap_at(model.pixels, model.level)
         truth[name] = {
-            "pixel_ap": float(overlap.weighted_average_precisions(model.pixels, once)[0]),
+            "pixel_ap": float(average_precision.weighted_average_precisions(model.pixels, once)[0]),
             "dsc": float(overlap.weighted_dices(at_level, once)[0]),
         }
     for trial in range(trials):

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from ich_ray import roc
 from ich_ray.errors import QualityError
+from ich_ray.statistics import roc
 
 BEYOND = ("CalvarialFracture", "MassEffect", "MidlineShift")
 RECORDED = {

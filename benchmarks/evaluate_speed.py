@@ -28,9 +28,9 @@ import numpy as np
 from jaxtyping import Bool, Float64, UInt16
 from sklearn import metrics
 
-from ich_ray import overlap, roc
-from ich_ray.bootstrap import resample_weights
-from ich_ray.studentized import stratified_errors
+from ich_ray.statistics import average_precision, overlap, pixel_histograms, roc, score_levels
+from ich_ray.statistics.bootstrap import resample_weights
+from ich_ray.statistics.studentized import stratified_errors
 
 NUM_SLICES, MATRIX, NUM_MODELS, NUM_RESAMPLES = 529, 512, 2, 1_000
 CHUNK = 100
@@ -68,7 +68,7 @@ def slices(count: int, matrix: int, *, seed: int, grid: int = 1) -> Scored:
         radius = 0.06 * matrix * (number % 2)
         mask = (rows - where[0]) ** 2 + (columns - where[1]) ** 2 < radius**2
         logits = rng.standard_normal((matrix, matrix), np.float32) - 4 + 4 * mask
-        levels.append(overlap.quantise_logits(logits) // grid * grid)
+        levels.append(score_levels.quantise_logits(logits) // grid * grid)
         masks.append(mask)
     return Scored(levels=levels, masks=masks)
 
@@ -76,14 +76,16 @@ def slices(count: int, matrix: int, *, seed: int, grid: int = 1) -> Scored:
 def ours(scored: Scored, *, resamples: int) -> Float64[np.ndarray, "2 resample"]:
     """Return pixel AP and DSC of every resample, from the pixels on; their errors are made too."""
     pairs = zip(scored.levels, scored.masks, strict=True)
-    stack = overlap.stack([overlap.slice_histogram(levels, mask) for levels, mask in pairs])
+    stack = pixel_histograms.stack(
+        [pixel_histograms.slice_histogram(levels, mask) for levels, mask in pairs]
+    )
     at_level = overlap.overlap_at(stack, LEVEL)
     found = []
     for first in range(0, resamples, CHUNK):
         wanted = range(first, min(first + CHUNK, resamples))
         weights = resample_weights(seed=1, resamples=wanted, num_clusters=len(scored.levels))
         figures = (
-            overlap.average_precisions_and_influences(stack, weights),
+            average_precision.average_precisions_and_influences(stack, weights),
             overlap.dices_and_influences(at_level, weights),
         )
         for _, influences in figures:

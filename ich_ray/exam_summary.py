@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ich_ray import volume
-from ich_ray.comparison import exam_score
+from ich_ray.statistics.comparison import exam_score
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

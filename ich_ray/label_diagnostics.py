@@ -14,9 +14,9 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int8, Int64, UInt8
 
-from ich_ray import roc
 from ich_ray.exam import IGNORED
-from ich_ray.proportions import wilson
+from ich_ray.statistics import roc
+from ich_ray.statistics.proportions import wilson
 
 UNKNOWN = -1
 """Hidden label of a slice of which a corpus says nothing."""

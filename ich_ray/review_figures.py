@@ -9,9 +9,9 @@ from statistics import NormalDist
 
 from sklearn.metrics import cohen_kappa_score
 
-from ich_ray.proportions import CONFIDENCE, wilson
 from ich_ray.review import SampledSlice
 from ich_ray.review_decisions import VERDICTS, Verdict, majority
+from ich_ray.statistics.proportions import CONFIDENCE, wilson
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,12 +8,16 @@ import numpy as np
 import ray.data
 from jaxtyping import Integer
 
-from ich_ray import overlap
 from ich_ray.capacity import Need, Process
-from ich_ray.comparison import Compared, Exams, Predicted, best_count_cut, compare, pairs
 from ich_ray.config import EvaluateConfig
 from ich_ray.distributed import records
 from ich_ray.distributed.estimates import Planned
+from ich_ray.distributed.exam_statistics import (
+    THRESHOLD,
+    ExamStatistics,
+    StatisticsOfPart,
+    from_row,
+)
 from ich_ray.distributed.lineage import (
     TrainedModel,
     deciding_predictions,
@@ -33,14 +37,11 @@ from ich_ray.distributed.progress import bar
 from ich_ray.distributed.resampling import RESAMPLER, RESAMPLING, resample
 from ich_ray.distributed.resources import check_fits, options
 from ich_ray.distributed.session import Selection, Session, select
-from ich_ray.distributed.statistics import (
-    THRESHOLD,
-    ExamStatistics,
-    StatisticsOfPart,
-    from_row,
-)
 from ich_ray.errors import ConfigError, QualityError
-from ich_ray.operating_points import (
+from ich_ray.settings import resolved
+from ich_ray.statistics import overlap, pixel_histograms, score_levels
+from ich_ray.statistics.comparison import Compared, Exams, Predicted, best_count_cut, compare, pairs
+from ich_ray.statistics.operating_points import (
     OperatingPoint,
     PairedCalls,
     Rule,
@@ -48,7 +49,6 @@ from ich_ray.operating_points import (
     operating_point,
     paired_calls,
 )
-from ich_ray.settings import resolved
 from ich_ray.storage.tables import Table
 from ich_ray.windows import preprocessing_id
 
@@ -250,8 +250,8 @@ def _tuned(
 def _level(run: Session, statistics: Mapping[str, ExamStatistics]) -> int:
     tuning = list(evaluate_config(run).tuning)
     if not tuning:
-        return int(overlap.quantise_logits(np.zeros(1, np.float32))[0])
-    stack = overlap.stack([s.pixels for _, s in sorted(statistics.items())])
+        return int(score_levels.quantise_logits(np.zeros(1, np.float32))[0])
+    stack = pixel_histograms.stack([s.pixels for _, s in sorted(statistics.items())])
     if not stack.pos.any():
         raise QualityError(
             f"evaluate.tuning={tuning} holds no positive pixel: no pixel threshold can be fixed "
@@ -352,11 +352,11 @@ def _exams(
 
 def _by_patient(
     statistics: Mapping[str, ExamStatistics], keys: list[str], exams: Exams, *, which: str
-) -> overlap.HistogramStack:
-    of_patient: list[list[overlap.SliceHistogram]] = [[] for _ in exams.strata]
+) -> pixel_histograms.HistogramStack:
+    of_patient: list[list[pixel_histograms.SliceHistogram]] = [[] for _ in exams.strata]
     for key, patient in zip(keys, exams.patient, strict=True):
         of_patient[patient].append(getattr(statistics[key], which))
-    return overlap.stack([overlap.merge(histograms) for histograms in of_patient])
+    return pixel_histograms.stack([pixel_histograms.merge(histograms) for histograms in of_patient])
 
 
 def _predicted(
@@ -391,7 +391,7 @@ def _threshold(
 def _empty(like: Predicted) -> Predicted:
     """Return the rival that never sees a bleed: every pixel at level 0, below its threshold."""
     clusters = np.arange(like.pixels.num_clusters, dtype=np.int32)
-    stack = overlap.HistogramStack(
+    stack = pixel_histograms.HistogramStack(
         level=np.zeros(len(clusters), np.uint16),
         cluster=clusters,
         pos=_per_cluster(like.pixels.cluster, like.pixels.pos, len(clusters)),

@@ -35,7 +35,7 @@ from ich_ray.errors import ConfigError, IchRayError
 from ich_ray.experiment import arms_of, experiment_of, of_seed, steps_after, with_family
 from ich_ray.experiment_table import ArmRow, rows_of, table_lines
 from ich_ray.order import Step
-from ich_ray.reporting.experiment_forest import experiment_forest
+from ich_ray.reporting.figures.experiment_forest import experiment_forest
 from ich_ray.settings import resolved
 from ich_ray.step_graph import Node, blocked, whole_of
 from ich_ray.storage.corpus import index_table

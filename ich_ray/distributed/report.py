@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ich_ray import roc
 from ich_ray.distributed import records
 from ich_ray.distributed.estimates import priced
 from ich_ray.distributed.evaluate import (
@@ -21,6 +20,7 @@ from ich_ray.distributed.evaluate import (
     evaluation_identity,
     planned_evaluation,
 )
+from ich_ray.distributed.exam_statistics import THRESHOLD
 from ich_ray.distributed.lineage import (
     finished_pseudo_labels,
     trained_model,
@@ -28,9 +28,6 @@ from ich_ray.distributed.lineage import (
 from ich_ray.distributed.report_facts import corpora
 from ich_ray.distributed.report_gallery import gallery
 from ich_ray.distributed.session import Session, code_revision, fingerprint, select
-from ich_ray.distributed.statistics import THRESHOLD
-from ich_ray.overlap import probability_of_level
-from ich_ray.permutation import TOSSES
 from ich_ray.reporting.contents import (
     ModelResult,
     NamedDifference,
@@ -40,6 +37,9 @@ from ich_ray.reporting.contents import (
 )
 from ich_ray.reporting.report import write_report
 from ich_ray.settings import for_record
+from ich_ray.statistics import roc
+from ich_ray.statistics.permutation import TOSSES
+from ich_ray.statistics.score_levels import probability_of_level
 from ich_ray.storage.ledger import outcome_counts
 from ich_ray.storage.tables import read_rows
 from ich_ray.storage.urls import join

@@ -7,13 +7,13 @@ import numpy as np
 import pyarrow as pa
 
 from ich_ray.distributed.evaluate import Evaluation, evaluate_config
+from ich_ray.distributed.exam_statistics import reference_of
 from ich_ray.distributed.lineage import trained_model
 from ich_ray.distributed.predict import prediction_task
 from ich_ray.distributed.session import Selection, Session, select
-from ich_ray.distributed.statistics import reference_of
 from ich_ray.exam import Slice
-from ich_ray.overlap import quantise_logits
 from ich_ray.reporting.contents import GallerySlice
+from ich_ray.statistics.score_levels import quantise_logits
 from ich_ray.storage.corpus import hounsfield, index_table, read_exams
 from ich_ray.storage.predictions import decode_map
 from ich_ray.storage.tables import open_table, read_rows

@@ -8,7 +8,13 @@ import ray
 import ray.data
 
 from ich_ray.capacity import Process
-from ich_ray.comparison import (
+from ich_ray.config import EvaluateConfig
+from ich_ray.distributed import records
+from ich_ray.distributed.metering import metered
+from ich_ray.distributed.progress import bar
+from ich_ray.distributed.resources import options
+from ich_ray.distributed.session import Session
+from ich_ray.statistics.comparison import (
     METRICS,
     Exams,
     Predicted,
@@ -17,12 +23,6 @@ from ich_ray.comparison import (
     joined,
     resampled,
 )
-from ich_ray.config import EvaluateConfig
-from ich_ray.distributed import records
-from ich_ray.distributed.metering import metered
-from ich_ray.distributed.progress import bar
-from ich_ray.distributed.resources import options
-from ich_ray.distributed.session import Session
 
 CHUNK = 100
 """Resamples of one call of the pool."""

@@ -47,7 +47,7 @@ class Curves:
             SurroundingsError: The store is away.
         """
         # Here and not above: matplotlib takes a second to import.
-        from ich_ray.reporting.learning_curves import learning_curves_figure
+        from ich_ray.reporting.figures.learning_curves import learning_curves_figure
         from ich_ray.reporting.tensorboard_events import FILE_NAME, tensorboard_events
 
         curves = curves_of(told, best_step=self.best_step)

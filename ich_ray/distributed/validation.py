@@ -12,14 +12,14 @@ import torch
 import torch.distributed
 from torch import nn
 
-from ich_ray import overlap, roc
 from ich_ray.config import InputConfig, ValidationConfig
 from ich_ray.distributed.exam_predictions import predictions_of
+from ich_ray.distributed.exam_statistics import ExamStatistics, model_statistics, with_reference
 from ich_ray.distributed.session import Selection
-from ich_ray.distributed.statistics import ExamStatistics, model_statistics, with_reference
 from ich_ray.learning.patchfcn import PatchFCN
 from ich_ray.learning.predictor import Predictor, predicting
 from ich_ray.learning.sampling import Worker
+from ich_ray.statistics import average_precision, overlap, pixel_histograms, roc, score_levels
 from ich_ray.storage.corpus import index_table, read_exams
 from ich_ray.storage.objects import Store
 
@@ -32,7 +32,7 @@ class _Found(NamedTuple):
 
     scores: tuple[float, ...]
     labels: tuple[bool, ...]
-    pixels: overlap.SliceHistogram
+    pixels: pixel_histograms.SliceHistogram
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +77,7 @@ class Validation:
         here = _Found(
             scores=tuple(exam.score for exam in mine),
             labels=tuple(exam.label for exam in mine),
-            pixels=overlap.merge([exam.pixels for exam in mine]),
+            pixels=pixel_histograms.merge([exam.pixels for exam in mine]),
         )
         found: list[Any] = [None] * self.worker.world
         torch.distributed.all_gather_object(found, here)
@@ -109,12 +109,12 @@ def metrics(found: Sequence[_Found]) -> dict[str, float]:
     """Return the metrics of all exams together, however they fell to processes."""
     scores = np.array([score for one in found for score in one.scores], np.float64)
     labels = np.array([label for one in found for label in one.labels], np.bool_)
-    pixels = overlap.stack([overlap.merge([one.pixels for one in found])])
+    pixels = pixel_histograms.stack([pixel_histograms.merge([one.pixels for one in found])])
     both = labels.any() and not labels.all()
-    half = int(overlap.quantise_logits(np.zeros(1, np.float32))[0])
+    half = int(score_levels.quantise_logits(np.zeros(1, np.float32))[0])
     once = np.ones((1, 1), np.int64)
     return {
         "exam_auc": float(roc.auc(scores, labels)) if both else float("nan"),
-        "pixel_ap": float(overlap.weighted_average_precisions(pixels, once)[0]),
+        "pixel_ap": float(average_precision.weighted_average_precisions(pixels, once)[0]),
         "dsc": float(overlap.weighted_dices(overlap.overlap_at(pixels, half), once)[0]),
     }

@@ -7,9 +7,9 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from ich_ray.bootstrap import Difference, Interval
-from ich_ray.comparison import METRICS, Metric
-from ich_ray.operating_points import OperatingPoint, PairedCalls
+from ich_ray.statistics.bootstrap import Difference, Interval
+from ich_ray.statistics.comparison import METRICS, Metric
+from ich_ray.statistics.operating_points import OperatingPoint, PairedCalls
 
 STUDENT, TEACHER = "semi_supervised", "baseline"
 """Names of the two models that the headline compares."""

@@ -3,9 +3,9 @@
 from typing import Any
 
 from ich_ray.label_drift import CLASSES
-from ich_ray.reporting import diagnostics_figures as figures
 from ich_ray.reporting.diagnostics_contents import NOTICE, Diagnostics
-from ich_ray.reporting.figures import MINUS
+from ich_ray.reporting.figures import diagnostics as figures
+from ich_ray.reporting.figures.style import MINUS
 from ich_ray.reporting.html import DASH, count, data_uri, number, render, share
 
 LABELS = ("positive", "ignored", "negative")

@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ich_ray.bootstrap import Difference, Interval
-from ich_ray.comparison import METRICS
-from ich_ray.reporting import figures, gallery
+from ich_ray.reporting import gallery
 from ich_ray.reporting.contents import GallerySlice, Report
+from ich_ray.reporting.figures.forest import forest
+from ich_ray.reporting.figures.pseudo_labels import pseudo_label_scores
+from ich_ray.reporting.figures.roc import roc_curves
+from ich_ray.reporting.figures.style import MINUS
+from ich_ray.reporting.figures.training_loss import training_losses
 from ich_ray.reporting.headline import (
     SHORT,
     cautions,
@@ -21,8 +24,8 @@ from ich_ray.reporting.headline import (
 )
 from ich_ray.reporting.html import DASH, data_uri, number, render
 from ich_ray.reporting.record import plain
-
-MINUS = figures.MINUS
+from ich_ray.statistics.bootstrap import Difference, Interval
+from ich_ray.statistics.comparison import METRICS
 
 
 def to_html(report: Report) -> str:
@@ -87,18 +90,18 @@ def _pictures(report: Report) -> dict[str, str]:
     """Figure -> data URI, for those that the report has anything to show in."""
     found = {}
     if any(model.roc is not None for model in report.models):
-        found["roc"] = figures.roc_curves(report.models)
+        found["roc"] = roc_curves(report.models)
     # A rival is so far off that its difference would squeeze the others into one point.
     kinds = {model.name: model.kind for model in report.models}
     pairs = [d for d in in_reading_order(report) if kinds.get(d.a) == kinds.get(d.b) == "network"]
     if pairs:
         titles = [f"{report.title_of(d.a)} {MINUS} {report.title_of(d.b)}" for d in pairs]
-        found["forest"] = figures.forest(titles, pairs)
+        found["forest"] = forest(titles, pairs)
     if report.pseudo_labels is not None:
-        found["pseudo_labels"] = figures.pseudo_label_scores(report.pseudo_labels)
+        found["pseudo_labels"] = pseudo_label_scores(report.pseudo_labels)
     curves = {report.title_of(name): curve for name, curve in report.training.items() if curve}
     if curves:
-        found["training"] = figures.learning_curves(curves)
+        found["training"] = training_losses(curves)
     return {name: data_uri(svg, "image/svg+xml") for name, svg in found.items()}
 
 

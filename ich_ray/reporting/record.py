@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ich_ray.operating_points import OperatingPoint
 from ich_ray.reporting.contents import GallerySlice, ModelResult, PseudoLabels, Report
 from ich_ray.reporting.headline import cautions, headline
+from ich_ray.statistics.operating_points import OperatingPoint
 
 NUM_BINS = 50
 """Of the histogram that stands for the pseudo-labels' probabilities in report.json."""

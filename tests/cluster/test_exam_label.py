@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ich_ray.distributed.exam_statistics import ExamStatistics, StatisticsOfPart, exam_label
 from ich_ray.distributed.origin import here
 from ich_ray.distributed.session import Selection
-from ich_ray.distributed.statistics import ExamStatistics, StatisticsOfPart, exam_label
 from ich_ray.exam import Geometry, Slice
 from ich_ray.stopwatch import Stopwatch
 from ich_ray.storage import corpus, slice_rows

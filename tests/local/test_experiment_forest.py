@@ -3,7 +3,7 @@
 from typing import Any
 
 from ich_ray.experiment_table import METRICS, rows_of
-from ich_ray.reporting.experiment_forest import experiment_forest
+from ich_ray.reporting.figures.experiment_forest import experiment_forest
 
 
 def figure(estimate: float) -> dict[str, Any]:

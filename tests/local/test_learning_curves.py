@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.backend.event_processing.io_wrapper import GetLogdirSubdirectories
 
 from ich_ray.learning_curves import LearningCurves, Points
-from ich_ray.reporting.learning_curves import learning_curves_figure
+from ich_ray.reporting.figures.learning_curves import learning_curves_figure
 from ich_ray.reporting.tensorboard_events import FILE_NAME, tensorboard_events
 
 NAN = float("nan")

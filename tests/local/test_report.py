@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ich_ray.bootstrap import Difference, Interval
-from ich_ray.operating_points import Rule, Scored, operating_point, paired_calls
 from ich_ray.reporting import gallery
 from ich_ray.reporting.contents import (
     CorpusFacts,
@@ -28,6 +26,8 @@ from ich_ray.reporting.headline import (
 )
 from ich_ray.reporting.record import to_json
 from ich_ray.reporting.report import write_report
+from ich_ray.statistics.bootstrap import Difference, Interval
+from ich_ray.statistics.operating_points import Rule, Scored, operating_point, paired_calls
 
 EMPTY = Report(
     title="Nothing yet",

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from ich_ray.distributed.evaluate import _exams
-from ich_ray.distributed.statistics import ExamStatistics
+from ich_ray.distributed.exam_statistics import ExamStatistics
 from ich_ray.errors import QualityError
-from ich_ray.overlap import merge
+from ich_ray.statistics.pixel_histograms import merge
 
 
 def found(labels: dict[str, bool], *, patients: dict[str, str]) -> dict[str, ExamStatistics]:

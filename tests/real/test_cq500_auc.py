@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ich_ray.roc import auc
+from ich_ray.statistics.roc import auc
 
 pytestmark = pytest.mark.skipif(
     "ICH_RAY_REAL_DATA" not in os.environ,

@@ -20,8 +20,8 @@ from benchmarks.packed_corpus import differences, packed, read_pack, write_pack
 from ich_ray.exam import IGNORED
 from ich_ray.identity import PUBLIC_KEY, Pseudonyms
 from ich_ray.learning.sampling import SlicePool, SliceStack
-from ich_ray.overlap import slice_histogram
 from ich_ray.splits import split_of
+from ich_ray.statistics.pixel_histograms import slice_histogram
 from ich_ray.storage.corpora.ct_ich import CtIch
 from ich_ray.storage.corpus import hounsfield
 from ich_ray.windows import head_box, mask_to_grid, to_input

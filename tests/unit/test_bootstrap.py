@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ich_ray.bootstrap import Interval, difference, interval, resample_weights
 from ich_ray.errors import ConfigError, QualityError
+from ich_ray.statistics.bootstrap import Interval, difference, interval, resample_weights
 
 strata_of_clusters = st.lists(st.integers(0, 2), min_size=1, max_size=30).map(np.array)
 

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from ich_ray import overlap, roc
-from ich_ray.bootstrap import resample_weights
-from ich_ray.comparison import (
+from ich_ray.errors import QualityError
+from ich_ray.statistics import average_precision, overlap, pixel_histograms, roc
+from ich_ray.statistics.bootstrap import resample_weights
+from ich_ray.statistics.comparison import (
     METRICS,
     PIXEL_METRICS,
     Compared,
@@ -27,8 +28,7 @@ from ich_ray.comparison import (
     pairs,
     resampled,
 )
-from ich_ray.errors import QualityError
-from ich_ray.studentized import stratified_errors
+from ich_ray.statistics.studentized import stratified_errors
 
 NUM_PATIENTS, LEVEL = 12, 32768
 
@@ -46,9 +46,9 @@ def predicted(seed: int, exams: Exams) -> Predicted:
     for stratum in exams.strata:
         mask = (rng.random((8, 8)) < 0.3) & (stratum == 1)
         levels = rng.integers(0, 2**16, (8, 8)) // 2 + 2**14 * mask
-        histograms.append(overlap.slice_histogram(levels.astype(np.uint16), mask))
+        histograms.append(pixel_histograms.slice_histogram(levels.astype(np.uint16), mask))
     scores = rng.random(len(exams.labels)) + 0.3 * exams.labels
-    return Predicted(scores=scores, pixels=overlap.stack(histograms), level=LEVEL)
+    return Predicted(scores=scores, pixels=pixel_histograms.stack(histograms), level=LEVEL)
 
 
 def test_a_patient_with_one_positive_exam_is_of_the_positive_stratum(exams: Exams) -> None:
@@ -102,7 +102,7 @@ def test_the_error_of_a_difference_is_of_what_each_patient_adds_to_it(exams: Exa
         seed=5, resamples=range(9), num_clusters=NUM_PATIENTS, strata=exams.strata
     )
     of_a, of_b = (
-        overlap.average_precisions_and_influences(models[name].pixels, weights)[1]
+        average_precision.average_precisions_and_influences(models[name].pixels, weights)[1]
         for name in ("a", "b")
     )
     expected = stratified_errors(of_b - of_a, weights, exams.strata)
@@ -162,14 +162,14 @@ def with_loud_alarms(seed: int) -> tuple[Exams, dict[str, Predicted]]:
             sure = rng.binomial(found, 0.5)
             loud = (rng.random() < 0.02) * int(np.exp(rng.normal(8, 1.5)))
             histograms.append(
-                overlap.SliceHistogram(
+                pixel_histograms.SliceHistogram(
                     level=np.array([0, LEVEL, 60_000], np.uint16),
                     pos=np.array([pixels - found, found - sure, sure], np.uint32),
                     neg=np.array([3_000, rng.poisson(20), loud], np.uint32),
                 )
             )
         models[name] = Predicted(
-            scores=np.arange(80.0), pixels=overlap.stack(histograms), level=LEVEL
+            scores=np.arange(80.0), pixels=pixel_histograms.stack(histograms), level=LEVEL
         )
     return Exams(labels=bleeds, patient=np.arange(80)), models
 
@@ -203,9 +203,9 @@ def test_an_estimate_lies_in_its_interval_and_is_the_plain_one(exams: Exams) -> 
     assert of["exam_auc"] == pytest.approx(metrics.roc_auc_score(exams.labels, model.scores))
     counts = overlap.overlap_at(model.pixels, LEVEL)
     assert of["dsc"] == pytest.approx(float(overlap.dice(*(int(c.sum()) for c in counts))))
-    pixels = overlap.merge(
+    pixels = pixel_histograms.merge(
         [
-            overlap.SliceHistogram(
+            pixel_histograms.SliceHistogram(
                 level=model.pixels.level[mine],
                 pos=model.pixels.pos[mine],
                 neg=model.pixels.neg[mine],
@@ -213,7 +213,9 @@ def test_an_estimate_lies_in_its_interval_and_is_the_plain_one(exams: Exams) -> 
             for mine in (model.pixels.cluster == c for c in range(NUM_PATIENTS))
         ]
     )
-    assert of["pixel_ap"] == pytest.approx(overlap.pixel_average_precision(pixels.pos, pixels.neg))
+    assert of["pixel_ap"] == pytest.approx(
+        average_precision.pixel_average_precision(pixels.pos, pixels.neg)
+    )
     assert found.bootstrap_auc["a"].low < of["exam_auc"] < found.bootstrap_auc["a"].high
 
 

@@ -30,7 +30,7 @@ from tests.unit.test_architecture import ROOT, imports_of
 DIAGNOSTICS = {
     *("ich_ray.label_diagnostics", "ich_ray.label_drift", "ich_ray.distributed.label_diagnostics"),
     *("ich_ray.distributed.label_volumes", "ich_ray.reporting.diagnostics_contents"),
-    *("ich_ray.reporting.diagnostics_figures", "ich_ray.reporting.diagnostics_page"),
+    *("ich_ray.reporting.figures.diagnostics", "ich_ray.reporting.diagnostics_page"),
 }
 PERCENTILES = (1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 50.0)
 counts = st.lists(st.integers(0, 40), min_size=1, max_size=30)

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ich_ray.errors import QualityError
-from ich_ray.operating_points import (
+from ich_ray.statistics.operating_points import (
     Calls,
     OperatingPoint,
     Rule,

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn import metrics
 
-from ich_ray import overlap
 from ich_ray.errors import QualityError
+from ich_ray.statistics import average_precision, overlap, pixel_histograms, score_levels
 
 few = settings(max_examples=30)  # the whole unit tier has ten seconds
 
@@ -31,8 +31,10 @@ def slices(draw: st.DrawFn) -> Pixels:
     return draw(st.lists(st.tuples(levels, masks), min_size=1, max_size=6))
 
 
-def stacked(pixels: Pixels) -> overlap.HistogramStack:
-    return overlap.stack([overlap.slice_histogram(levels, mask) for levels, mask in pixels])
+def stacked(pixels: Pixels) -> pixel_histograms.HistogramStack:
+    return pixel_histograms.stack(
+        [pixel_histograms.slice_histogram(levels, mask) for levels, mask in pixels]
+    )
 
 
 def pooled(pixels: Pixels, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -58,57 +60,61 @@ def random_pixels(num_slices: int) -> Pixels:
 @given(st.lists(st.floats(-20, 20, width=32), min_size=2))
 def test_quantising_keeps_the_order_and_is_close(logits: list[float]) -> None:
     ascending = np.sort(np.array(logits, dtype=np.float32))
-    levels = overlap.quantise_logits(ascending)
+    levels = score_levels.quantise_logits(ascending)
     assert np.all(np.diff(levels.astype(int)) >= 0)
-    kept = overlap.logit_of_level(levels)
+    kept = score_levels.logit_of_level(levels)
     np.testing.assert_allclose(kept, np.clip(ascending, -16, 16), rtol=0, atol=1 / 2048)
 
 
 def test_every_level_survives_the_way_to_its_logit_and_back() -> None:
     levels = np.arange(2**16).astype(np.uint16)
-    logits = overlap.logit_of_level(levels)
-    assert overlap.quantise_logits(logits).tolist() == levels.tolist()
-    assert overlap.quantise_logits(logits.astype(np.float64)).tolist() == levels.tolist()
+    logits = score_levels.logit_of_level(levels)
+    assert score_levels.quantise_logits(logits).tolist() == levels.tolist()
+    assert score_levels.quantise_logits(logits.astype(np.float64)).tolist() == levels.tolist()
 
 
 def test_an_even_probability_has_a_level_of_its_own() -> None:
-    level = overlap.quantise_logits(np.array([0.0], dtype=np.float16))
-    assert overlap.probability_of_level(level).tolist() == [0.5]
+    level = score_levels.quantise_logits(np.array([0.0], dtype=np.float16))
+    assert score_levels.probability_of_level(level).tolist() == [0.5]
 
 
 def test_probabilities_are_the_logistic_of_the_logit() -> None:
     levels = np.array([0, 30_000, 65_535], dtype=np.uint16)
     expected = 1 / (1 + np.exp(16 - levels / 2048))
-    np.testing.assert_allclose(overlap.probability_of_level(levels), expected, rtol=1e-12)
+    np.testing.assert_allclose(score_levels.probability_of_level(levels), expected, rtol=1e-12)
 
 
 def test_infinite_logits_take_the_last_levels_and_missing_ones_are_an_error() -> None:
     infinite = np.array([-np.inf, np.inf, 1e300])
-    assert overlap.quantise_logits(infinite).tolist() == [0, 65_535, 65_535]
+    assert score_levels.quantise_logits(infinite).tolist() == [0, 65_535, 65_535]
     with pytest.raises(QualityError, match="1 of 2 logits are NaN"):
-        overlap.quantise_logits(np.array([0.0, np.nan]))
+        score_levels.quantise_logits(np.array([0.0, np.nan]))
 
 
 def test_ignored_pixels_are_not_counted() -> None:
     levels = np.array([[5, 5, 6, 7]], dtype=np.uint16)
     mask = np.array([[True, False, True, False]])
-    found = overlap.slice_histogram(levels, mask, valid=np.array([[True, True, False, False]]))
+    found = pixel_histograms.slice_histogram(
+        levels, mask, valid=np.array([[True, True, False, False]])
+    )
     assert (found.level.tolist(), found.pos.tolist(), found.neg.tolist()) == ([5], [1], [1])
 
 
 def test_a_slice_ignored_altogether_is_an_empty_histogram() -> None:
     nothing = np.zeros(SHAPE, dtype=np.bool_)
-    found = overlap.slice_histogram(np.zeros(SHAPE, dtype=np.uint16), nothing, valid=nothing)
+    found = pixel_histograms.slice_histogram(
+        np.zeros(SHAPE, dtype=np.uint16), nothing, valid=nothing
+    )
     assert len(found.level) == 0
-    assert overlap.stack([found]).num_clusters == 1
+    assert pixel_histograms.stack([found]).num_clusters == 1
 
 
 @few
 @given(slices())
 def test_merging_slices_counts_their_pixels_together(pixels: Pixels) -> None:
-    merged = overlap.merge([overlap.slice_histogram(*one) for one in pixels])
+    merged = pixel_histograms.merge([pixel_histograms.slice_histogram(*one) for one in pixels])
     levels, truth = pooled(pixels, np.ones(len(pixels), dtype=int))
-    together = overlap.slice_histogram(levels[None, :], truth[None, :])
+    together = pixel_histograms.slice_histogram(levels[None, :], truth[None, :])
     assert merged.level.tolist() == together.level.tolist()
     assert merged.pos.tolist() == together.pos.tolist()
     assert merged.neg.tolist() == together.neg.tolist()
@@ -117,8 +123,8 @@ def test_merging_slices_counts_their_pixels_together(pixels: Pixels) -> None:
 @few
 @given(slices())
 def test_average_precision_is_that_of_scikit_learn(pixels: Pixels) -> None:
-    merged = overlap.merge([overlap.slice_histogram(*one) for one in pixels])
-    found = overlap.pixel_average_precision(merged.pos, merged.neg)
+    merged = pixel_histograms.merge([pixel_histograms.slice_histogram(*one) for one in pixels])
+    found = average_precision.pixel_average_precision(merged.pos, merged.neg)
     levels, truth = pooled(pixels, np.ones(len(pixels), dtype=int))
     if not truth.any():
         assert math.isnan(found)
@@ -128,21 +134,21 @@ def test_average_precision_is_that_of_scikit_learn(pixels: Pixels) -> None:
 
 
 def test_average_precision_of_equal_scores_is_the_share_of_positives() -> None:
-    assert overlap.pixel_average_precision(np.array([3]), np.array([9])) == 0.25
+    assert average_precision.pixel_average_precision(np.array([3]), np.array([9])) == 0.25
 
 
 def test_average_precision_without_any_pixel_is_undefined() -> None:
     nothing = np.zeros(0, dtype=np.int64)
-    assert math.isnan(overlap.pixel_average_precision(nothing, nothing))
-    empty = overlap.stack([overlap.merge([])])
-    assert np.isnan(overlap.weighted_average_precisions(empty, np.ones((2, 1)))).all()
+    assert math.isnan(average_precision.pixel_average_precision(nothing, nothing))
+    empty = pixel_histograms.stack([pixel_histograms.merge([])])
+    assert np.isnan(average_precision.weighted_average_precisions(empty, np.ones((2, 1)))).all()
 
 
 @few
 @given(slices(), st.integers(0, 99))
 def test_weighted_average_precisions_are_those_of_scikit_learn(pixels: Pixels, seed: int) -> None:
     weights = resampled_weights(seed, num_clusters=len(pixels))
-    found = overlap.weighted_average_precisions(stacked(pixels), weights)
+    found = average_precision.weighted_average_precisions(stacked(pixels), weights)
     levels, truth = pooled(pixels, np.ones(len(pixels), dtype=int))
     for ap, weight in zip(found, weights, strict=True):
         expanded_levels, expanded_truth = pooled(pixels, weight)
@@ -158,8 +164,8 @@ def test_weighted_average_precisions_are_those_of_scikit_learn(pixels: Pixels, s
 
 def test_average_precision_does_not_depend_on_the_unit_of_the_weights() -> None:
     histograms, weights = stacked(random_pixels(6)), resampled_weights(2, num_clusters=6)
-    whole = overlap.weighted_average_precisions(histograms, weights)
-    fractions = overlap.weighted_average_precisions(histograms, weights / 4096)
+    whole = average_precision.weighted_average_precisions(histograms, weights)
+    fractions = average_precision.weighted_average_precisions(histograms, weights / 4096)
     assert fractions.tolist() == whole.tolist()
 
 
@@ -168,16 +174,19 @@ def test_average_precisions_do_not_depend_on_the_blocks(
     monkeypatch: pytest.MonkeyPatch, values_at_once: int
 ) -> None:
     pixels, weights = random_pixels(6), resampled_weights(2, num_clusters=6)
-    in_one = overlap.weighted_average_precisions(stacked(pixels), weights)
-    monkeypatch.setattr(overlap, "VALUES_AT_ONCE", values_at_once)
-    in_blocks = overlap.weighted_average_precisions(stacked(pixels), weights)
+    in_one = average_precision.weighted_average_precisions(stacked(pixels), weights)
+    monkeypatch.setattr(average_precision, "VALUES_AT_ONCE", values_at_once)
+    in_blocks = average_precision.weighted_average_precisions(stacked(pixels), weights)
     assert in_blocks.tolist() == in_one.tolist()
 
 
 def test_average_precisions_do_not_depend_on_the_division_of_the_resamples() -> None:
     histograms, weights = stacked(random_pixels(6)), resampled_weights(2, num_clusters=6)
-    together = overlap.weighted_average_precisions(histograms, weights)
-    apart = [overlap.weighted_average_precisions(histograms, row[None, :])[0] for row in weights]
+    together = average_precision.weighted_average_precisions(histograms, weights)
+    apart = [
+        average_precision.weighted_average_precisions(histograms, row[None, :])[0]
+        for row in weights
+    ]
     assert apart == together.tolist()
 
 
@@ -243,8 +252,8 @@ def test_influences_are_derivatives_by_the_weights(pixels: Pixels, seed: int) ->
     weights = resampled_weights(seed, num_clusters=len(pixels)).astype(np.float64) + 0.5
     for found, figure in (
         (
-            overlap.average_precisions_and_influences(histograms, weights),
-            lambda w: overlap.weighted_average_precisions(histograms, w),
+            average_precision.average_precisions_and_influences(histograms, weights),
+            lambda w: average_precision.weighted_average_precisions(histograms, w),
         ),
         (
             overlap.dices_and_influences(at_level, weights),
@@ -266,9 +275,9 @@ def test_influences_add_up_to_nothing_in_blocks_too(
     monkeypatch: pytest.MonkeyPatch, values_at_once: int
 ) -> None:
     pixels, weights = random_pixels(6), resampled_weights(2, num_clusters=6)
-    _, in_one = overlap.average_precisions_and_influences(stacked(pixels), weights)
-    monkeypatch.setattr(overlap, "VALUES_AT_ONCE", values_at_once)
-    _, in_blocks = overlap.average_precisions_and_influences(stacked(pixels), weights)
+    _, in_one = average_precision.average_precisions_and_influences(stacked(pixels), weights)
+    monkeypatch.setattr(average_precision, "VALUES_AT_ONCE", values_at_once)
+    _, in_blocks = average_precision.average_precisions_and_influences(stacked(pixels), weights)
     np.testing.assert_allclose(in_blocks, in_one, atol=1e-12)
     np.testing.assert_allclose((in_blocks * weights).sum(axis=1), 0, atol=1e-12)
     assert (np.abs(in_one).max(axis=1) > 1e-3).all()
@@ -276,7 +285,7 @@ def test_influences_add_up_to_nothing_in_blocks_too(
 
 def test_without_a_positive_pixel_there_is_no_influence() -> None:
     nothing = [(np.full(SHAPE, 7, np.uint16), np.zeros(SHAPE, np.bool_))] * 2
-    values, influences = overlap.average_precisions_and_influences(
+    values, influences = average_precision.average_precisions_and_influences(
         stacked(nothing), np.ones((1, 2))
     )
     assert np.isnan(values).all()

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ich_ray.bootstrap import Difference
 from ich_ray.errors import ConfigError
-from ich_ray.permutation import paired_permutation
+from ich_ray.statistics.bootstrap import Difference
+from ich_ray.statistics.permutation import paired_permutation
 
 few = settings(max_examples=30)  # the whole unit tier has ten seconds
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from ich_ray.proportions import holm, mcnemar, wilson
+from ich_ray.statistics.proportions import holm, mcnemar, wilson
 
 shares = st.lists(st.floats(0, 1), min_size=1, max_size=7)
 

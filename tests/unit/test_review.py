@@ -14,11 +14,11 @@ from sklearn.metrics import cohen_kappa_score
 
 from ich_ray.config import ReviewConfig
 from ich_ray.errors import ConfigError, QualityError
-from ich_ray.proportions import wilson
 from ich_ray.ranker import Ranking
 from ich_ray.review import SampledSlice, around, choices, near, sample, sample_identity
 from ich_ray.review_decisions import COLUMNS, FORMAT, majority, read_review, verdicts_of
 from ich_ray.review_figures import Look, advise, agreements, looks
+from ich_ray.statistics.proportions import wilson
 
 few = settings(max_examples=30)  # the whole unit tier has ten seconds
 DEFAULT = ReviewConfig()

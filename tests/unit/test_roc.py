@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn import metrics
 
-from ich_ray import roc
 from ich_ray.errors import QualityError
+from ich_ray.statistics import roc
 
 few = settings(max_examples=30)  # the whole unit tier has ten seconds
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ich_ray.bootstrap import resample_weights
 from ich_ray.errors import ConfigError, QualityError
-from ich_ray.studentized import (
+from ich_ray.statistics.bootstrap import resample_weights
+from ich_ray.statistics.studentized import (
     stratified_errors,
     studentized_difference,
     studentized_interval,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from ich_ray.experiment_table import METRICS, ArmRow, Comparison
-from ich_ray.reporting.figures import COLOURS, INK, MUTED, empty_figure
+from ich_ray.reporting.figures.style import COLOURS, INK, MUTED, empty_figure
 
 SEEDS, PATIENTS = COLOURS[0], COLOURS[1]
 

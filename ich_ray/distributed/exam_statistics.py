@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, UInt16
 
-from ich_ray.comparison import exam_score
 from ich_ray.distributed import work
 from ich_ray.distributed.origin import Origin
 from ich_ray.distributed.session import Selection
 from ich_ray.exam import IGNORED, Slice
-from ich_ray.overlap import SliceHistogram, merge, quantise_logits, slice_histogram
+from ich_ray.statistics.comparison import exam_score
+from ich_ray.statistics.pixel_histograms import SliceHistogram, merge, slice_histogram
+from ich_ray.statistics.score_levels import quantise_logits
 from ich_ray.stopwatch import Stopwatch
 from ich_ray.storage.corpus import hounsfield, read_exams
 from ich_ray.storage.objects import Store

@@ -21,7 +21,7 @@ from ich_ray.label_diagnostics import (
     logits,
 )
 from ich_ray.label_drift import JOINT_EDGES, Drift
-from ich_ray.reporting.figures import COLOURS, INK, MUTED, empty_figure
+from ich_ray.reporting.figures.style import COLOURS, INK, MUTED, empty_figure
 from ich_ray.reporting.html import DASH
 
 TICKS = (1e-5, 1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.99999)

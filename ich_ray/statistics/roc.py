@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64, Integer, Real
 from scipy.special import expit
 
-from ich_ray.bootstrap import Difference, Interval
 from ich_ray.errors import QualityError
+from ich_ray.statistics.bootstrap import Difference, Interval
 
 VALUES_AT_ONCE = 2**18
 """Weights in each temporary array of `weighted_aucs`: 2 MB, to stay in cache."""

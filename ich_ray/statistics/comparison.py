@@ -12,10 +12,20 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Bool, Float64, Integer, Real
 
-from ich_ray import overlap, roc
-from ich_ray.bootstrap import Difference, Interval, difference, interval, resample_weights
-from ich_ray.permutation import paired_permutation
-from ich_ray.studentized import stratified_errors, studentized_difference, studentized_interval
+from ich_ray.statistics import average_precision, overlap, pixel_histograms, roc
+from ich_ray.statistics.bootstrap import (
+    Difference,
+    Interval,
+    difference,
+    interval,
+    resample_weights,
+)
+from ich_ray.statistics.permutation import paired_permutation
+from ich_ray.statistics.studentized import (
+    stratified_errors,
+    studentized_difference,
+    studentized_interval,
+)
 
 Metric = Literal["exam_auc", "dsc", "pixel_ap"]
 PixelMetric = Literal["dsc", "pixel_ap"]
@@ -49,7 +59,7 @@ class Predicted:
     """What one model says of those exams, as sufficient statistics."""
 
     scores: Float64[np.ndarray, " exam"]
-    pixels: overlap.HistogramStack
+    pixels: pixel_histograms.HistogramStack
     """Pixels by score level; a cluster is a patient."""
 
     level: int
@@ -274,7 +284,7 @@ def _influences(
     if metric == "dsc":
         at_level = overlap.overlap_at(model.pixels, model.level)
         return overlap.dices_and_influences(at_level, weights)
-    return overlap.average_precisions_and_influences(model.pixels, weights)
+    return average_precision.average_precisions_and_influences(model.pixels, weights)
 
 
 def _exchanged(a: _ByPatient, b: _ByPatient, *, seed: int) -> Difference:

@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ich_ray.bootstrap import Interval
-from ich_ray.proportions import holm, mcnemar, wilson
-from ich_ray.roc import roc_curve
+from ich_ray.statistics.bootstrap import Interval
+from ich_ray.statistics.proportions import holm, mcnemar, wilson
+from ich_ray.statistics.roc import roc_curve
 
 Side = Literal["sensitivity", "specificity"]
 

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from ich_ray.learning_curves import LEARNING_RATE, LOSS, TUNING, LearningCurves, Points
-from ich_ray.reporting.figures import COLOURS, INK, MUTED, empty_figure
+from ich_ray.reporting.figures.style import COLOURS, INK, MUTED, empty_figure
 from ich_ray.reporting.headline import SHORT
 
 LABELS = {f"{TUNING}{metric}": label for metric, label in SHORT.items()}

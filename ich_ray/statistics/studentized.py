@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Float64, Integer, Real
 from scipy.special import expit, logit
 
-from ich_ray.bootstrap import Difference, Interval
 from ich_ray.errors import ConfigError, QualityError
+from ich_ray.statistics.bootstrap import Difference, Interval
 
 
 def stratified_errors(

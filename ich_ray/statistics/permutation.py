@@ -11,8 +11,8 @@ import math
 import numpy as np
 from jaxtyping import Float64
 
-from ich_ray.bootstrap import Difference
 from ich_ray.errors import ConfigError
+from ich_ray.statistics.bootstrap import Difference
 
 TOSSES = 10_000
 AT_ONCE = 500
