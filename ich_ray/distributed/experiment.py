@@ -17,9 +17,9 @@ import ray
 from ich_ray.capacity import Need, Process
 from ich_ray.config import ExperimentConfig, Settings
 from ich_ray.distributed import logs
-from ich_ray.distributed.evaluate import READING
 from ich_ray.distributed.ingest import plan_ingest
 from ich_ray.distributed.lineage import model_lineage, pseudo_label_lineage
+from ich_ray.distributed.own_exams import READING
 from ich_ray.distributed.phantoms import write_phantoms
 from ich_ray.distributed.predict import pool_need
 from ich_ray.distributed.processes import Walked, along_graph

@@ -12,19 +12,17 @@ import numpy as np
 from ich_ray.distributed import records
 from ich_ray.distributed.estimates import priced
 from ich_ray.distributed.evaluate import (
-    EMPTY,
     Evaluation,
     check_evaluation,
     evaluate,
-    evaluate_config,
     evaluation_identity,
     planned_evaluation,
 )
-from ich_ray.distributed.exam_statistics import THRESHOLD
 from ich_ray.distributed.lineage import (
     finished_pseudo_labels,
     trained_model,
 )
+from ich_ray.distributed.own_exams import evaluate_config
 from ich_ray.distributed.report_facts import corpora
 from ich_ray.distributed.report_gallery import gallery
 from ich_ray.distributed.session import Session, code_revision, fingerprint, select
@@ -39,6 +37,7 @@ from ich_ray.reporting.report import write_report
 from ich_ray.settings import for_record
 from ich_ray.statistics import roc
 from ich_ray.statistics.permutation import TOSSES
+from ich_ray.statistics.pooled_exams import EMPTY, THRESHOLD
 from ich_ray.statistics.score_levels import probability_of_level
 from ich_ray.storage.ledger import outcome_counts
 from ich_ray.storage.tables import read_rows
@@ -148,6 +147,7 @@ def _report(run: Session, found: Evaluation, identity: str) -> Report:
         marked_patients=found.marked_patients,
         patients=(int(found.exams.strata.sum()), int((found.exams.strata == 0).sum())),
         prevalence=config.prevalence or float(found.exams.labels.mean()),
+        further=found.further,
         pseudo_labels=_pseudo_labels(run),
         gallery=tuple(gallery(run, found)),
         corpora=tuple(corpora(run)),

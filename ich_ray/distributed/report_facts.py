@@ -1,6 +1,6 @@
 """What the report says of its data: the part that each corpus played."""
 
-from ich_ray.distributed.evaluate import evaluate_config
+from ich_ray.distributed.own_exams import evaluate_config
 from ich_ray.distributed.session import Selection, Session, select
 from ich_ray.reporting.contents import CorpusFacts
 from ich_ray.storage.corpus import index_table

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ich_ray.distributed.evaluate import Evaluation, evaluate_config
-from ich_ray.distributed.exam_statistics import reference_of
+from ich_ray.distributed.evaluate import Evaluation
 from ich_ray.distributed.lineage import trained_model
+from ich_ray.distributed.own_exams import evaluate_config
+from ich_ray.distributed.part_statistics import reference_of
 from ich_ray.distributed.predict import prediction_task
 from ich_ray.distributed.session import Selection, Session, select
 from ich_ray.exam import Slice

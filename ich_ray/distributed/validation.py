@@ -14,12 +14,18 @@ from torch import nn
 
 from ich_ray.config import InputConfig, ValidationConfig
 from ich_ray.distributed.exam_predictions import predictions_of
-from ich_ray.distributed.exam_statistics import ExamStatistics, model_statistics, with_reference
+from ich_ray.distributed.part_statistics import (
+    counted_slices,
+    facts_of,
+    score_of,
+    with_reference,
+)
 from ich_ray.distributed.session import Selection
 from ich_ray.learning.patchfcn import PatchFCN
 from ich_ray.learning.predictor import Predictor, predicting
 from ich_ray.learning.sampling import Worker
 from ich_ray.statistics import average_precision, overlap, pixel_histograms, roc, score_levels
+from ich_ray.statistics.exam_statistics import ExamStatistics, count_exam
 from ich_ray.storage.corpus import index_table, read_exams
 from ich_ray.storage.objects import Store
 
@@ -76,7 +82,7 @@ class Validation:
             mine = list(self._exams(predictor))
         here = _Found(
             scores=tuple(exam.score for exam in mine),
-            labels=tuple(exam.label for exam in mine),
+            labels=tuple(exam.facts.label for exam in mine),
             pixels=pixel_histograms.merge([exam.pixels for exam in mine]),
         )
         found: list[Any] = [None] * self.worker.world
@@ -89,20 +95,17 @@ class Validation:
                 for exam in read_exams(self.store, url, splits=mine.__contains__):
                     known = with_reference(exam)
                     if known:
-                        yield self._of_exam(exam, known, predictor)
+                        yield self._of_exam(exam, known, predictor, selection.corpus.name)
                     self.alive()
 
     def _of_exam(
-        self, exam: Sequence[Any], known: list[Any], predictor: Predictor
+        self, exam: Sequence[Any], known: list[Any], predictor: Predictor, corpus: str
     ) -> ExamStatistics:
         (rows,) = predictions_of([exam], predictor.predict, self.input, batch=BATCH)
-        return model_statistics(
-            "in training",
-            known,
-            {row["slice"]: row for row in rows},
-            grid=self.input.size,
-            score_slices=self.config.exam_score_slices,
-        )
+        of_slice = {row["slice"]: row for row in rows}
+        counted = counted_slices(known, of_slice, grid=self.input.size)
+        score = score_of(counted, slices=self.config.exam_score_slices)
+        return count_exam("in training", facts_of(known, corpus=corpus), counted, score=score)
 
 
 def metrics(found: Sequence[_Found]) -> dict[str, float]:

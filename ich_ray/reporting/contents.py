@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from ich_ray.statistics.bootstrap import Difference, Interval
 from ich_ray.statistics.comparison import METRICS, Metric
+from ich_ray.statistics.further_figures import FurtherFigures
 from ich_ray.statistics.operating_points import OperatingPoint, PairedCalls
 
 STUDENT, TEACHER = "semi_supervised", "baseline"
@@ -150,6 +151,9 @@ class Report:
 
     prevalence: float
     """Of positive exams, that predictive values are given for."""
+
+    further: FurtherFigures | None
+    """Of the networks, beside the three metrics."""
 
     pseudo_labels: PseudoLabels | None
     gallery: tuple[GallerySlice, ...]

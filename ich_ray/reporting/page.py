@@ -10,6 +10,8 @@ import numpy as np
 from ich_ray.reporting import gallery
 from ich_ray.reporting.contents import GallerySlice, Report
 from ich_ray.reporting.figures.forest import forest
+from ich_ray.reporting.figures.groups import group_forest
+from ich_ray.reporting.figures.precision_recall import precision_recall_curves
 from ich_ray.reporting.figures.pseudo_labels import pseudo_label_scores
 from ich_ray.reporting.figures.roc import roc_curves
 from ich_ray.reporting.figures.style import MINUS
@@ -25,6 +27,7 @@ from ich_ray.reporting.headline import (
 from ich_ray.reporting.html import DASH, data_uri, number, render
 from ich_ray.reporting.record import plain
 from ich_ray.statistics.bootstrap import Difference, Interval
+from ich_ray.statistics.by_exam import iou_of
 from ich_ray.statistics.comparison import METRICS
 
 
@@ -41,6 +44,7 @@ def to_html(report: Report) -> str:
         main=main_difference(report),
         cautions=cautions(report),
         verdict=verdict,
+        iou={m.name: iou_of(m.dsc) for m in report.models if m.dsc is not None},
         pictures=_pictures(report),
         gallery=[_gallery_row(report, shown) for shown in report.gallery],
         marking=_marking(report),
@@ -90,7 +94,13 @@ def _pictures(report: Report) -> dict[str, str]:
     """Figure -> data URI, for those that the report has anything to show in."""
     found = {}
     if any(model.roc is not None for model in report.models):
-        found["roc"] = roc_curves(report.models)
+        bands = report.further.bands if report.further else {}
+        found["roc"] = roc_curves(report.models, bands, report.operating_points)
+    if report.further and report.further.precision_recall:
+        curves_of = report.further.precision_recall
+        found["precision_recall"] = precision_recall_curves(report.models, curves_of)
+    if report.further and any(group.aucs for group in report.further.groups):
+        found["groups"] = group_forest(report.further.groups, report.models)
     # A rival is so far off that its difference would squeeze the others into one point.
     kinds = {model.name: model.kind for model in report.models}
     pairs = [d for d in in_reading_order(report) if kinds.get(d.a) == kinds.get(d.b) == "network"]

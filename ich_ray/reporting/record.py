@@ -33,6 +33,7 @@ def to_json(report: Report) -> str:
         },
         "operating_points": [_operating_point(report, point) for point in report.operating_points],
         "paired_calls": [plain(calls) | {"rule": str(calls.rule)} for calls in report.paired_calls],
+        "further": report.further,
         "pseudo_labels": _pseudo_labels(report.pseudo_labels),
         "gallery": [_gallery_slice(shown) for shown in report.gallery],
         "corpora": report.corpora,

@@ -4,10 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ich_ray.distributed.exam_statistics import ExamStatistics, StatisticsOfPart, exam_label
 from ich_ray.distributed.origin import here
+from ich_ray.distributed.part_statistics import StatisticsOfPart, exam_label
 from ich_ray.distributed.session import Selection
 from ich_ray.exam import Geometry, Slice
+from ich_ray.statistics.exam_statistics import ExamStatistics
 from ich_ray.stopwatch import Stopwatch
 from ich_ray.storage import corpus, slice_rows
 from ich_ray.storage.objects import Store
@@ -64,6 +65,7 @@ def statistics(folder: Path, exams: list[list[Slice]]) -> list[ExamStatistics]:
         store=store,
         selection=Selection(found, None, (), 0),
         predictions={},
+        levels={},
         grid=0,
         threshold=True,
         score_slices=1,
@@ -78,6 +80,6 @@ def test_exams_that_readers_saw_as_a_whole_are_evaluated_without_pixels(tmp_path
         [a_slice("b", i, exam_label=False) for i in range(3)],
         [a_slice("c", i) for i in range(3)],
     ]
-    found = {item.exam: item for item in statistics(tmp_path, exams)}
-    assert {exam: item.label for exam, item in found.items()} == {"a": True, "b": False}
+    found = {item.facts.exam: item for item in statistics(tmp_path, exams)}
+    assert {exam: item.facts.label for exam, item in found.items()} == {"a": True, "b": False}
     assert all(item.pixels.level.size == 0 for item in found.values())

@@ -11,7 +11,7 @@ from ray.autoscaler._private.kuberay.autoscaling_config import (
 
 from ich_ray.capacity import GB, Nodes, capacity, refuse_unfit
 from ich_ray.config import Settings
-from ich_ray.distributed.evaluate import READING
+from ich_ray.distributed.own_exams import READING
 from ich_ray.distributed.predict import pool_need
 from ich_ray.distributed.pseudo_label import WRITING
 from ich_ray.distributed.training_needs import workers_need

@@ -39,6 +39,7 @@ EMPTY = Report(
     patients=(0, 0),
     marked_patients=0,
     prevalence=0.5,
+    further=None,
     pseudo_labels=None,
     gallery=(),
     corpora=(),

@@ -5,6 +5,7 @@ Runs where the predictions lie; pixels never reach the driver.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,14 @@ from ich_ray.distributed.origin import Origin
 from ich_ray.distributed.session import Selection
 from ich_ray.exam import IGNORED, Slice
 from ich_ray.statistics.comparison import exam_score
-from ich_ray.statistics.pixel_histograms import SliceHistogram, merge, slice_histogram
+from ich_ray.statistics.exam_statistics import (
+    CountedSlice,
+    ExamFacts,
+    ExamStatistics,
+    Subtypes,
+    count_exam,
+)
+from ich_ray.statistics.pooled_exams import BRIGHTEST_BLEED_HU, THRESHOLD
 from ich_ray.statistics.score_levels import quantise_logits
 from ich_ray.stopwatch import Stopwatch
 from ich_ray.storage.corpus import hounsfield, read_exams
@@ -23,65 +31,6 @@ from ich_ray.storage.objects import Store
 from ich_ray.storage.predictions import decode_map
 from ich_ray.storage.tables import iterate_groups
 from ich_ray.windows import upsample
-
-THRESHOLD = "intensity_threshold"
-BRIGHTEST_BLEED_HU = 95
-"""The plain threshold takes brighter pixels for bone: level 0."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExamStatistics:
-    """One model on one exam."""
-
-    exam: str
-    patient: str
-    model: str
-    label: bool
-    score: float
-    """Mean of the highest slice probabilities."""
-
-    pixels: SliceHistogram
-    """Of slices with a reference mask."""
-
-    positive_pixels: SliceHistogram
-    """Of those whose reference holds a bleed."""
-
-    largest_slice: str
-    """The slice with most reference pixels, or the one with the highest probability."""
-
-
-def to_row(found: ExamStatistics) -> dict[str, Any]:
-    """Return statistics as plain values and bytes, to pass through Ray Data."""
-    row: dict[str, Any] = {
-        name: getattr(found, name)
-        for name in ("exam", "patient", "model", "label", "score", "largest_slice")
-    }
-    for name in ("pixels", "positive_pixels"):
-        histogram: SliceHistogram = getattr(found, name)
-        for column in ("level", "pos", "neg"):
-            row[f"{name}_{column}"] = getattr(histogram, column).tobytes()
-    return row
-
-
-def from_row(row: Mapping[str, Any]) -> ExamStatistics:
-    """Return what `to_row` was given."""
-    histograms = {
-        name: SliceHistogram(
-            level=np.frombuffer(row[f"{name}_level"], np.uint16),
-            pos=np.frombuffer(row[f"{name}_pos"], np.uint32),
-            neg=np.frombuffer(row[f"{name}_neg"], np.uint32),
-        )
-        for name in ("pixels", "positive_pixels")
-    }
-    return ExamStatistics(
-        exam=str(row["exam"]),
-        patient=str(row["patient"]),
-        model=str(row["model"]),
-        label=bool(row["label"]),
-        score=float(row["score"]),
-        largest_slice=str(row["largest_slice"]),
-        **histograms,
-    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +41,9 @@ class StatisticsOfPart:
     selection: Selection
     predictions: Mapping[str, tuple[str, ...]]
     """Name of the model in the report -> files of its predictions."""
+
+    levels: Mapping[str, int]
+    """Model -> its pixel threshold; empty while that is being fixed."""
 
     grid: int
     """`input.size`."""
@@ -110,7 +62,7 @@ class StatisticsOfPart:
         with work.piece_of(self.origin) as watch:
             for url in batch["url"]:
                 for found in self.of_part(str(url), watch):
-                    yield {key: [value] for key, value in (to_row(found) | {"of": url}).items()}
+                    yield {"found": [found], "of": [url]}
 
     def of_part(self, url: str, watch: Stopwatch) -> Iterator[ExamStatistics]:
         """Yield the statistics of every exam that has a reference, for every model."""
@@ -122,12 +74,13 @@ class StatisticsOfPart:
             if not known:
                 continue
             slices += len(known)
+            facts = facts_of(known, corpus=self.selection.corpus.name)
             for name, of_slice in rows.items():
-                yield model_statistics(
-                    name, known, of_slice, grid=self.grid, score_slices=self.score_slices
-                )
+                counted = counted_slices(known, of_slice, grid=self.grid)
+                score = score_of(counted, slices=self.score_slices)
+                yield count_exam(name, facts, counted, score=score)
             if self.threshold:
-                yield self._of_threshold(known)
+                yield count_exam(THRESHOLD, facts, [_by_intensity(i) for i in known], score=0.0)
         work.tell("part compared", watch, part=stem.removesuffix(".parquet"), slices=slices)
 
     def _rows(self, files: tuple[str, ...], stem: str) -> dict[str, Mapping[str, Any]]:
@@ -141,11 +94,6 @@ class StatisticsOfPart:
             for row in group.to_pylist()
         }
 
-    def _of_threshold(self, exam: list[Slice]) -> ExamStatistics:
-        levels = {item.key: intensity_levels(item) for item in exam if item.mask is not None}
-        # The driver counts its pixels instead, once the band is known.
-        return _statistics(THRESHOLD, exam, levels, dict.fromkeys((s.key for s in exam), 0.0), 0.0)
-
 
 def with_reference(exam: list[Slice]) -> list[Slice]:
     """Return the slices of an exam of which a reader said something; none if of none."""
@@ -154,33 +102,43 @@ def with_reference(exam: list[Slice]) -> list[Slice]:
     return exam if not known and exam[0].exam_label is not None else known
 
 
-def model_statistics(
-    name: str,
-    exam: list[Slice],
-    of_slice: Mapping[str, Mapping[str, Any]],
-    *,
-    grid: int,
-    score_slices: int,
-) -> ExamStatistics:
-    """Compare what a model says of an exam with its reference.
+def counted_slices(
+    exam: Sequence[Slice], of_slice: Mapping[str, Mapping[str, Any]], *, grid: int
+) -> list[CountedSlice]:
+    """Put what a model says of an exam beside its reference.
 
     Args:
-        name: Of the model.
         exam: Slices with a reference.
         of_slice: Slice -> its row of a predictions table.
         grid: `input.size`.
-        score_slices: Highest slice probabilities whose mean is the exam's score.
     """
-    levels = {}
+    counted = []
     for item in exam:
+        row, levels = of_slice[item.key], None
         if item.mask is not None:
-            row = of_slice[item.key]
             rows, columns = item.mask.shape
             full = upsample(decode_map(row), rows=rows, columns=columns, size=grid)
-            levels[item.key] = quantise_logits(full)
-    scores = {item.key: float(of_slice[item.key]["p"]) for item in exam}
-    score = exam_score(list(scores.values()), slices=score_slices)
-    return _statistics(name, exam, levels, scores, score)
+            levels = quantise_logits(full)
+        counted.append(_beside_reference(item, levels, score=float(row["p"])))
+    return counted
+
+
+def score_of(exam: Sequence[CountedSlice], *, slices: int) -> float:
+    """Return the score of an exam: the mean of so many highest slice probabilities."""
+    return exam_score([item.score for item in exam], slices=slices)
+
+
+def facts_of(exam: Sequence[Slice], *, corpus: str) -> ExamFacts:
+    """Return what a corpus knows of an exam beside any model."""
+    thick = [s.geometry.thickness_mm for s in exam if s.geometry.thickness_mm is not None]
+    return ExamFacts(
+        exam=exam[0].exam,
+        patient=exam[0].patient,
+        corpus=corpus,
+        label=exam_label(exam),
+        subtypes=exam_subtypes(exam),
+        thickness_mm=median(thick) if thick else None,
+    )
 
 
 def intensity_levels(item: Slice) -> UInt16[np.ndarray, "rows columns"]:
@@ -202,31 +160,30 @@ def exam_label(exam: Sequence[Slice]) -> bool:
     return any(labels) if labels else bool(exam[0].exam_label)
 
 
-def _statistics(
-    name: str,
-    exam: list[Slice],
-    levels: Mapping[str, UInt16[np.ndarray, "rows columns"]],
-    scores: Mapping[str, float],
-    score: float,
-) -> ExamStatistics:
-    histograms, positive, area = [], [], {}
-    for item in exam:
-        if item.mask is None:
-            continue
-        reference = reference_of(item)
-        valid = None if not (item.mask == IGNORED).any() else item.mask != IGNORED
-        histograms.append(slice_histogram(levels[item.key], reference, valid=valid))
-        area[item.key] = int(reference.sum())
-        if area[item.key]:
-            positive.append(histograms[-1])
-    largest = max(exam, key=lambda item: (area.get(item.key, 0), scores[item.key], item.key))
-    return ExamStatistics(
-        exam=exam[0].exam,
-        patient=exam[0].patient,
-        model=name,
-        label=exam_label(exam),
+def exam_subtypes(exam: Sequence[Slice]) -> Subtypes | None:
+    """Return the types of an exam's bleeds: by its slices, or as a whole where none has any."""
+    named = [item.subtypes for item in exam if item.subtypes is not None]
+    if not named:
+        return exam[0].exam_subtypes
+    first, second, third, fourth, fifth = (any(of_type) for of_type in zip(*named, strict=True))
+    return first, second, third, fourth, fifth
+
+
+def _by_intensity(item: Slice) -> CountedSlice:
+    # The driver counts its pixels instead of a score, once the band is known.
+    levels = None if item.mask is None else intensity_levels(item)
+    return _beside_reference(item, levels, score=0.0)
+
+
+def _beside_reference(
+    item: Slice, levels: UInt16[np.ndarray, "rows columns"] | None, *, score: float
+) -> CountedSlice:
+    ignored = None if item.mask is None else item.mask == IGNORED
+    return CountedSlice(
+        key=item.key,
+        label=item.label,
         score=score,
-        pixels=merge(histograms),
-        positive_pixels=merge(positive),
-        largest_slice=largest.key,
+        levels=levels,
+        reference=None if item.mask is None else reference_of(item),
+        valid=None if ignored is None or not ignored.any() else ~ignored,
     )

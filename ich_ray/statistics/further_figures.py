@@ -1,0 +1,114 @@
+"""What is told of models beside the three metrics of the headline."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ich_ray.statistics.breakdown import (
+    Group,
+    GroupFigures,
+    break_down,
+    corpus_groups,
+    thickness_groups,
+    type_groups,
+)
+from ich_ray.statistics.by_exam import (
+    ExamOverlap,
+    ExamOverlapDifference,
+    dices,
+    exam_overlap_differences,
+    exam_overlaps,
+)
+from ich_ray.statistics.by_slice import (
+    SliceDifferences,
+    SliceFigures,
+    slice_differences,
+    slice_figures,
+)
+from ich_ray.statistics.comparison import pairs
+from ich_ray.statistics.pooled_exams import ComparedExams, Found, by_patient, scored_slices
+from ich_ray.statistics.precision_recall import PrecisionRecall, precision_recall
+from ich_ray.statistics.roc_band import RocBand, roc_band
+from ich_ray.statistics.tuning import Tuned
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FurtherFigures:
+    """One entry a model or a pair of models, in the order in which these are compared."""
+
+    slices: tuple[SliceFigures, ...]
+    """Empty where no slice has a label."""
+
+    slice_differences: tuple[SliceDifferences, ...]
+    overlaps: tuple[ExamOverlap, ...]
+    """Empty where no reference marks anything."""
+
+    overlap_differences: tuple[ExamOverlapDifference, ...]
+    groups: tuple[GroupFigures, ...]
+    bands: Mapping[str, RocBand]
+    precision_recall: Mapping[str, PrecisionRecall]
+
+
+def further_figures(
+    found: Mapping[str, Found],
+    seen: ComparedExams,
+    tuned: Mapping[str, Tuned],
+    *,
+    groups: Sequence[Group] = (),
+    seed: int,
+) -> FurtherFigures:
+    """Return the further figures of models on the same exams.
+
+    Args:
+        found: Model -> exam -> statistics.
+        seen: The exams.
+        tuned: Model -> its thresholds.
+        groups: Of exams, beside those of type, corpus and slice thickness.
+        seed: Of resamples.
+    """
+    compared = pairs(list(found))
+    slices = {name: scored_slices(of) for name, of in found.items()}
+    thresholds = {name: tuned[name].slice_threshold for name in found}
+    overlaps = {
+        name: dices([of[key].pixels for key in seen.keys], level=tuned[name].level)
+        for name, of in found.items()
+    }
+    first = next(iter(found.values()))
+    has_slices = bool(len(slices[next(iter(found))].labels))
+    marked = any(np.isfinite(one).any() for one in overlaps.values())
+    scores = {
+        name: np.array([of[key].score for key in seen.keys], np.float64)
+        for name, of in found.items()
+    }
+    facts = [first[key].facts for key in seen.keys]
+    labels = seen.exams.labels
+    curves = {
+        name: precision_recall(by_patient(of, seen, lambda one: one.pixels))
+        for name, of in found.items()
+    }
+    return FurtherFigures(
+        slices=tuple(slice_figures(slices, thresholds, seen.exams)) if has_slices else (),
+        slice_differences=tuple(slice_differences(slices, thresholds, seen.exams, compared))
+        if has_slices
+        else (),
+        overlaps=tuple(exam_overlaps(overlaps, seen.exams)) if marked else (),
+        overlap_differences=tuple(exam_overlap_differences(overlaps, seen.exams, compared))
+        if marked
+        else (),
+        groups=tuple(
+            break_down(
+                [
+                    *type_groups(facts, labels),
+                    *corpus_groups(facts, labels),
+                    *thickness_groups(facts, labels),
+                    *groups,
+                ],
+                scores,
+                seen.exams,
+                main=compared[0] if compared else None,
+            )
+        ),
+        bands={name: roc_band(of, seen.exams, seed=seed) for name, of in scores.items()},
+        precision_recall={name: curve for name, curve in curves.items() if curve is not None},
+    )
