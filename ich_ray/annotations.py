@@ -7,6 +7,9 @@ from typing import Literal
 from ich_ray.exam import HEMORRHAGE_TYPES
 from ich_ray.ingest_plan import Truth
 
+ANY_HEMORRHAGE = "ICH"
+"""The finding of a read that says whether there is any."""
+
 BOX_TYPES = (*HEMORRHAGE_TYPES, "chronic")
 
 

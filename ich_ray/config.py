@@ -20,6 +20,7 @@ from ich_ray.config_corpus import (
     template_names,
 )
 from ich_ray.config_diagnose import DiagnoseConfig
+from ich_ray.config_evaluate import EvaluateConfig
 from ich_ray.config_experiment import ExperimentConfig
 from ich_ray.config_export import ExportConfig
 from ich_ray.config_log import LogConfig
@@ -54,54 +55,6 @@ __all__ = [
     "WorkersConfig",
     "template_names",
 ]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluateConfig:
-    """Which models are compared on which exams, and how."""
-
-    models: Mapping[str, str]
-    """Name in the report -> name of the model, e.g. baseline = "teacher"."""
-
-    test: tuple[str, ...]
-    """Selections with masks that no model has seen."""
-
-    tuning: tuple[str, ...] = ()
-    """Selections on which each model's thresholds are fixed, of pixels and of exams; empty: p = 0.5
-    for pixels, and no operating points of exams."""
-
-    exam_score_slices: int = 1
-    """An exam's score is the mean of this many highest slice probabilities; 1 is the maximum."""
-
-    sensitivities: tuple[float, ...] = (0.9, 0.92, 0.95)
-    """Operating points: exam thresholds that reach these on the tuning exams; 0.92 is Lin & Yuh's.
-    """
-
-    specificities: tuple[float, ...] = (0.8, 0.9, 0.95)
-    """The same of specificities."""
-
-    prevalence: float = 0.0
-    """Share of positive exams that predictive values are given for; 0: that of the test exams."""
-
-    resamples: int = 2_000
-    seed: int = 0
-    actors: int = 2
-    gallery: int = 12
-    """Slices shown in the report."""
-
-    report: str = "out/report"
-    """Local folder of report.json and index.html."""
-
-    def __post_init__(self) -> None:
-        """Check that an interval can be made."""
-        require(self.resamples >= 100, f"resamples={self.resamples}: an interval needs 100")
-        require(len(self.models) > 0, "models must name at least one model")
-        at_least(1, self, "actors", "exam_score_slices")
-        at_least(0, self, "seed", "gallery")
-        for name in ("sensitivities", "specificities"):
-            for one in getattr(self, name):
-                require(0 < one <= 1, f"{name} holds {one}: a share above 0, at most 1")
-        require(0 <= self.prevalence < 1, f"prevalence={self.prevalence}: a share below 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -77,14 +77,20 @@ def resolved(settings: Any) -> Any:
 def for_record(settings: Settings, pseudonyms: Pseudonyms) -> dict[str, Any]:
     """Return resolved settings as tables and reports keep them, which others may read.
 
-    The places of a corpus become pseudonyms: a prefix, an archive, a template of names or a table
-    of labels may be named after a patient.
+    The places of a corpus, of predictions and of a reference become pseudonyms: a prefix, an
+    archive, a template of names or a table of labels may be named after a patient.
     """
     record: dict[str, Any] = resolved(settings)
     for corpus in record["corpora"].values():
         for section, kind in ((corpus, CorpusConfig), (corpus["nifti"], NiftiConfig)):
             places = [name for name, value in get_type_hints(kind).items() if value is str]
             section |= {name: section[name] and pseudonyms.of(section[name]) for name in places}
+    evaluate = record["evaluate"]
+    if evaluate is not None:
+        given = evaluate["predictions"]
+        evaluate["predictions"] = {name: pseudonyms.of(place) for name, place in given.items()}
+        for name in ("reference", "tuning_reference"):
+            evaluate[name] = evaluate[name] and pseudonyms.of(evaluate[name])
     for model in record["models"].values():
         model["init_trunk"] = model["init_trunk"] and pseudonyms.of(model["init_trunk"])
     return record

@@ -22,6 +22,7 @@ from ich_ray.identity import PUBLIC_KEY, Pseudonyms
 from ich_ray.order import steps_of
 from ich_ray.settings import parse, resolved
 from ich_ray.sweep import SweepConfig, read_sweep, with_members
+from jobs import given_predictions
 
 KEY_VARIABLE = "ICH_RAY_HMAC_KEY"
 SECTIONS = {
@@ -63,7 +64,12 @@ def parser_of(stage: str, *, words: str = "") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"ich-ray {stage}", description=f"Run the stage {stage}; a finished one is not redone."
     )
-    parser.add_argument("settings", help="settings file (TOML)")
+    alone = stage == "evaluate"
+    parser.add_argument(
+        "settings",
+        nargs="?" if alone else None,
+        help="settings file (TOML)" + ("; not needed with --predictions" if alone else ""),
+    )
     overrides_help = "section.key=value, e.g. store.root=s3://b/p"
     parser.add_argument(
         "overrides",
@@ -110,6 +116,8 @@ def parser_of(stage: str, *, words: str = "") -> argparse.ArgumentParser:
         "where they fit, and print a table over the seeds; budgets are shared equally. Exit code: "
         "5 if another try may help, else the worst of 1, 2 and 4",
     )
+    if stage == "evaluate":
+        given_predictions.add_options(parser)
     return parser
 
 
@@ -124,7 +132,12 @@ def arguments_of(
         words: As of `parser_of`; `.words` holds them.
     """
     # Overrides may stand after options: --only teacher models.teacher.steps=200.
-    options = parser_of(stage, words=words).parse_intermixed_args(arguments)
+    parser = parser_of(stage, words=words)
+    options = parser.parse_intermixed_args(arguments)
+    if stage == "evaluate":
+        given_predictions.to_overrides(options)
+    if options.settings is None and not getattr(options, "predictions", []):
+        parser.error("settings are needed: a file (TOML)")
     options.words = [word for word in options.overrides if words and "=" not in word]
     options.overrides = [word for word in options.overrides if word not in options.words]
     if options.private_map is not None and stage != "ingest":
@@ -151,7 +164,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
     sweep = sweep_of(options)
     settings = parse(
         Settings,
-        _text_of(options.settings, "the settings"),
+        "" if options.settings is None else _text_of(options.settings, "the settings"),
         options.overrides,
         change=None if sweep is None else lambda tree: with_members(tree, sweep),
     )

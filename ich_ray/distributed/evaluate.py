@@ -130,6 +130,7 @@ def evaluate(run: Session) -> Evaluation:
             {name: found[name] for name in models},
             seen,
             tuned,
+            groups=source.groups(seen),
             seed=config.seed,
         ),
         positive_slice_dsc={

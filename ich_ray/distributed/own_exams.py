@@ -6,6 +6,7 @@ from typing import Any
 
 import ray.data
 
+from ich_ray.annotations import Read
 from ich_ray.capacity import Need, Process
 from ich_ray.config import EvaluateConfig
 from ich_ray.distributed import records
@@ -25,8 +26,11 @@ from ich_ray.distributed.progress import bar
 from ich_ray.distributed.resources import options
 from ich_ray.distributed.session import Selection, Session, select
 from ich_ray.errors import ConfigError
+from ich_ray.statistics.breakdown import Group
 from ich_ray.statistics.exam_statistics import ExamStatistics
-from ich_ray.statistics.pooled_exams import THRESHOLD
+from ich_ray.statistics.pooled_exams import THRESHOLD, ComparedExams
+from ich_ray.statistics.reader_groups import reader_groups
+from ich_ray.storage.annotations_table import reads_of
 from ich_ray.storage.tables import open_table
 from ich_ray.windows import preprocessing_id
 
@@ -142,6 +146,13 @@ class OwnExams:
     def of_test(self, levels: Mapping[str, int]) -> dict[str, dict[str, ExamStatistics]]:
         """Return the same of the test exams, at each model's pixel threshold."""
         return self._counted(self.test, levels, threshold=True)
+
+    def groups(self, seen: ComparedExams) -> list[Group]:
+        """Return the groups of test exams that their readers make."""
+        reads: dict[str, list[Read]] = {}
+        for one in self.test:
+            reads |= reads_of(self.run.store, one.corpus.name)
+        return reader_groups(reads, seen.keys, seen.exams.labels)
 
     def _counted(
         self, selections: Sequence[Selection], levels: Mapping[str, int], *, threshold: bool

@@ -176,7 +176,8 @@ def _settings_of_report(run: Session) -> dict[str, Any]:
         del settings[section]
     for corpus in settings["corpora"].values():
         del corpus["source"], corpus["labels"]
-    del settings["evaluate"]["report"]
+    for place in ("report", "predictions", "reference", "tuning_reference"):
+        del settings["evaluate"][place]
     return settings
 
 

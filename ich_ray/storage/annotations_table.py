@@ -57,6 +57,20 @@ def reads_change(
     return _change(store, store.url("corpora", corpus, "reads"), READS_SCHEMA, rows)
 
 
+def reads_of(store: Store, corpus: str) -> dict[str, list[Read]]:
+    """Return exam -> what its readers say, by reader; nothing where a corpus has no reads."""
+    table = open_table(store, store.url("corpora", corpus, "reads"))
+    said: dict[tuple[str, str, str], dict[str, bool]] = {}
+    for row in [] if table is None else read_rows(store, table, READS_SCHEMA.names).to_pylist():
+        findings = said.setdefault((row["exam"], row["reader"], row["category"]), {})
+        findings[row["finding"]] = row["present"]
+    found: dict[str, list[Read]] = {}
+    for (exam, reader, category), findings in sorted(said.items()):
+        one = Read(exam=exam, reader=reader, category=category, findings=findings)
+        found.setdefault(exam, []).append(one)
+    return found
+
+
 def boxes_change(
     store: Store, corpus: str, boxes: Iterable[Box], pseudonyms: Pseudonyms, *, keep: bool
 ) -> Change | None:

@@ -17,9 +17,9 @@ def test_the_band_is_of_the_curves_of_resamples() -> None:
     scores = rng.normal(labels.astype(float)).round(1)
     exams = Exams(labels=labels, patient=np.repeat(np.arange(20), 2))
     found = roc_band(scores, exams, seed=5, resamples=30)
-    weights = resample_weights(
-        seed=5, resamples=range(30), num_clusters=20, strata=exams.strata
-    )[:, exams.patient]
+    weights = resample_weights(seed=5, resamples=range(30), num_clusters=20, strata=exams.strata)[
+        :, exams.patient
+    ]
     curves = []
     for row in weights:
         fpr, tpr, _ = roc_curve(labels, scores, sample_weight=row, drop_intermediate=False)

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from jaxtyping import UInt8
 
-from ich_ray.annotations import BOX_TYPES, Box, Read, majority
+from ich_ray.annotations import ANY_HEMORRHAGE, BOX_TYPES, Box, Read, majority
 from ich_ray.errors import ConfigError
 from ich_ray.exam import Kind, Slice
 from ich_ray.identity import Pseudonyms
@@ -23,12 +23,11 @@ CATEGORIES = ("B1", "B2")
 """The batches in which the exams were collected."""
 
 READERS = ("R1", "R2", "R3")
-ANY = "ICH"
 SUBTYPES = ("EDH", "IPH", "IVH", "SAH", "SDH")
 """In the order of HEMORRHAGE_TYPES."""
 
 FINDINGS = (
-    "ICH",
+    ANY_HEMORRHAGE,
     "IPH",
     "IVH",
     "SDH",
@@ -135,7 +134,7 @@ class Cq500:
         for read in reads:
             by_exam.setdefault(read.exam, []).append(read)
         return {
-            exam: majority(found, any_finding=ANY, subtypes=SUBTYPES)
+            exam: majority(found, any_finding=ANY_HEMORRHAGE, subtypes=SUBTYPES)
             for exam, found in by_exam.items()
         }
 

@@ -1,0 +1,85 @@
+"""Settings of an evaluation: what is compared on which exams, and how."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ich_ray.config_checks import at_least, require
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateConfig:
+    """Which models are compared on which exams, and how: this store's, or other software's."""
+
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Name in the report -> name of the model, e.g. baseline = "teacher"."""
+
+    test: tuple[str, ...] = ()
+    """Selections with masks that no model has seen."""
+
+    tuning: tuple[str, ...] = ()
+    """Selections on which each model's thresholds are fixed, of pixels, slices and exams; empty:
+    p = 0.5 for pixels and slices, and no operating points of exams."""
+
+    predictions: Mapping[str, str] = field(default_factory=dict)
+    """Instead of models: name in the report -> predictions of any software, a table or a folder
+    (storage/foreign_sources.py says how they look)."""
+
+    reference: str = ""
+    """Of predictions: the truth, a table or a folder of the same kind."""
+
+    tuning_reference: str = ""
+    """The truth of other exams of the same predictions, which fix thresholds as `tuning` does."""
+
+    paper: bool = False
+    """Whether the published procedure of Lin & Yuh stands beside ours, with its known faults."""
+
+    exam_score_slices: int = 1
+    """An exam's score is the mean of this many highest slice probabilities; 1 is the maximum."""
+
+    sensitivities: tuple[float, ...] = (0.9, 0.92, 0.95)
+    """Operating points: exam thresholds that reach these on the tuning exams; 0.92 is Lin & Yuh's.
+    """
+
+    specificities: tuple[float, ...] = (0.8, 0.9, 0.95)
+    """The same of specificities."""
+
+    prevalence: float = 0.0
+    """Share of positive exams that predictive values are given for; 0: that of the test exams."""
+
+    resamples: int = 2_000
+    seed: int = 0
+    actors: int = 2
+    gallery: int = 12
+    """Slices shown in the report."""
+
+    report: str = "out/report"
+    """Local folder of report.json and index.html."""
+
+    def __post_init__(self) -> None:
+        """Check that something can be compared, and an interval made."""
+        require(self.resamples >= 100, f"resamples={self.resamples}: an interval needs 100")
+        at_least(1, self, "actors", "exam_score_slices")
+        at_least(0, self, "seed", "gallery")
+        for name in ("sensitivities", "specificities"):
+            for one in getattr(self, name):
+                require(0 < one <= 1, f"{name} holds {one}: a share above 0, at most 1")
+        require(0 <= self.prevalence < 1, f"prevalence={self.prevalence}: a share below 1")
+        self._check_subjects()
+
+    def _check_subjects(self) -> None:
+        """Check that models and predictions come with what belongs to them."""
+        require(
+            bool(self.models) != bool(self.predictions),
+            "name either models of this store, with test, or predictions of other software, with "
+            "reference",
+        )
+        if self.models:
+            require(bool(self.test), "models need test: selections that none of them has seen")
+            for name in ("reference", "tuning_reference"):
+                require(not getattr(self, name), f"{name} belongs to predictions, not to models")
+        else:
+            require(bool(self.reference), "predictions need reference: the truth of their exams")
+            require(
+                not self.test and not self.tuning,
+                "test and tuning belong to models; predictions have reference, tuning_reference",
+            )
