@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: setup demo demo-real test test-others test-unit test-local test-cluster test-real test-gpu \
-	test-labels test-faults test-hosts check format \
+	test-labels test-faults test-hosts check format schema \
 	image-check bench-phantom bench-codecs bench-ingest bench-speed bench-hostile bench-mutated \
 	bench-kills bench-planning bench-cluster bench-scaling bench-faults bench-train bench-ctich \
 	bench-few-labels \
@@ -20,6 +20,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
+
+# The schema of report.json, from the dataclasses that it is made of.
+schema: $(READY)
+	$(BIN)/python -m ich_ray.reporting.record > $@.tmp && mv $@.tmp ich_ray/reporting/report.schema.json
 
 demo: $(READY)
 ifeq ($(STORE),s3)

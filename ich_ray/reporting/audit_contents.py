@@ -8,7 +8,7 @@ from typing import Any
 
 from ich_ray.exam import Kind
 from ich_ray.findings import MEANINGS, Finding, Gravity, Oddity
-from ich_ray.reporting.record import plain
+from ich_ray.reporting.plain_values import plain
 from ich_ray.reporting.thumbnails import Thumbnail
 from ich_ray.sharing import Shared
 

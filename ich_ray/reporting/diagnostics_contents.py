@@ -15,7 +15,7 @@ from ich_ray.label_diagnostics import (
     Volumes,
 )
 from ich_ray.label_drift import CLASSES, JOINT_EDGES, QUANTILES, Agreement, Drift
-from ich_ray.reporting.record import plain
+from ich_ray.reporting.plain_values import plain
 
 NOTICE = (
     "A diagnostic that never feeds back: hidden labels are read for these figures alone. Nothing "

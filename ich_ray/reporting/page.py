@@ -25,7 +25,7 @@ from ich_ray.reporting.headline import (
     verdict,
 )
 from ich_ray.reporting.html import DASH, data_uri, number, render
-from ich_ray.reporting.record import plain
+from ich_ray.reporting.plain_values import plain
 from ich_ray.statistics.bootstrap import Difference, Interval
 from ich_ray.statistics.by_exam import iou_of
 from ich_ray.statistics.comparison import METRICS

@@ -4,9 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 
+import ich_ray.reporting
 from ich_ray.reporting import gallery
 from ich_ray.reporting.contents import (
     CorpusFacts,
@@ -24,10 +26,12 @@ from ich_ray.reporting.headline import (
     unbeaten_rivals,
     verdict,
 )
-from ich_ray.reporting.record import to_json
+from ich_ray.reporting.record import SCHEMA_FILE, schema_json, to_json
 from ich_ray.reporting.report import write_report
 from ich_ray.statistics.bootstrap import Difference, Interval
 from ich_ray.statistics.operating_points import Rule, Scored, operating_point, paired_calls
+
+SCHEMA = Path(ich_ray.reporting.__file__).with_name(SCHEMA_FILE)
 
 EMPTY = Report(
     title="Nothing yet",
@@ -307,7 +311,10 @@ def test_few_patients_are_named_as_the_reason_for_narrow_intervals(
 
 def test_what_is_not_defined_is_null(record: Any) -> None:
     empty_masks = record["models"]["empty_masks"]
-    assert empty_masks["exam_auc"] == {"estimate": None, "low": None, "high": None}
+    assert empty_masks["exam_auc"] == {
+        **dict.fromkeys(("estimate", "low", "high")),
+        "num_undefined": 0,
+    }
     assert empty_masks["pixel_ap"]["estimate"] is None
     assert empty_masks["dsc"]["estimate"] == 0.0
     assert record["corpora"][1]["positive_exams"] is None
@@ -471,3 +478,17 @@ def test_a_smaller_picture_keeps_the_mean_and_the_place_of_a_mask() -> None:
 def test_a_value_that_json_does_not_know_is_an_error(report: Report) -> None:
     with pytest.raises(TypeError, match="not JSON serializable"):
         to_json(replace(report, settings={"folder": object()}))
+
+
+def test_a_report_keeps_to_its_published_schema(page: Path) -> None:
+    schema = json.loads(SCHEMA.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    record = json.loads(page.with_name("report.json").read_text())
+    jsonschema.validate(record, schema)
+    del record["models"]["baseline"]["dsc"]["low"]
+    with pytest.raises(jsonschema.ValidationError, match="'low' is a required property"):
+        jsonschema.validate(record, schema)
+
+
+def test_the_published_schema_is_that_of_the_program() -> None:
+    assert SCHEMA.read_text() == schema_json(), "make schema writes it anew"
