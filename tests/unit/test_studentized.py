@@ -14,6 +14,7 @@ from ich_ray.statistics.studentized import (
     stratified_errors,
     studentized_difference,
     studentized_interval,
+    studentized_positive,
 )
 
 few = settings(max_examples=30)  # the whole unit tier has ten seconds
@@ -191,3 +192,24 @@ def test_swapping_the_models_mirrors_the_difference(
 def test_models_that_differ_nowhere_have_p_one_and_no_width() -> None:
     found = studentized_difference((0.0, 0.0), (np.zeros(10), np.zeros(10)))
     assert (found.low, found.high, found.p) == (0.0, 0.0, 1.0)
+
+
+@few
+@given(drawn(), st.floats(0.1, 10.0))
+def test_an_interval_above_zero_is_that_of_the_logarithm(figures: Drawn, estimate: float) -> None:
+    values, errors = figures
+    found = studentized_positive((estimate, 0.3), figures, level=0.8)
+    away = sorted(distances(math.log(estimate), (np.log(values), errors / values)))
+    place = math.ceil(0.8 * (len(away) + 1))
+    if not away:
+        assert math.isnan(found.high)
+    else:
+        half = 0.3 / estimate * away[place - 1] if place <= len(away) else math.inf
+        expected = estimate * math.exp(-half), estimate * float(np.exp(half))
+        assert (found.low, found.high) == pytest.approx(expected)
+    assert found.num_undefined == len(values) - len(away)
+
+
+def test_a_resample_of_nothing_is_endlessly_far_from_a_figure_above_zero() -> None:
+    found = studentized_positive((1.0, 0.1), (np.zeros(50), np.zeros(50)))
+    assert (found.low, found.high) == (0.0, math.inf)
