@@ -30,7 +30,7 @@ def read_image(data: bytes) -> Volume:
         InvalidExam: It cannot be read (see `nifti_volume.read_volume`), is not axial, or its
             values are fractions, not finite, of more than 16 bits, or no HU.
     """
-    return _read(nifti_volume.decode_image, data)
+    return read_as(nifti_volume.decode_image, data)
 
 
 def read_mask(data: bytes, *, codes: Mapping[int, int]) -> Volume:
@@ -43,7 +43,32 @@ def read_mask(data: bytes, *, codes: Mapping[int, int]) -> Volume:
     Raises:
         InvalidExam: It cannot be read, or holds anything but known whole numbers.
     """
-    return _read(nifti_volume.decode_mask, data, codes=list(codes.items()))
+    return read_as(nifti_volume.decode_mask, data, codes=list(codes.items()))
+
+
+def read_as(decode: Callable[..., Answer], data: bytes, **arguments: Any) -> Volume:
+    """Return what a function of ours makes of a file: plainly, or in a guarded process.
+
+    Args:
+        decode: Of a module's own; takes the bytes and the arguments, and returns the facts and the
+            arrays of a `Volume`, as `nifti_volume.decode_image` does.
+        data: The file.
+        arguments: That JSON can say.
+
+    Raises:
+        InvalidExam: The function refused it, or it took too much time or memory.
+    """
+    if data.startswith(GZIP):
+        share = nifti_volume.promised_bytes(data) / MAX_BYTES
+        facts, (values, affine) = guarded(
+            f"{decode.__module__}:{decode.__name__}",
+            data,
+            time_factor=1 + (LARGEST_TIME_FACTOR - 1) * share,
+            **arguments,
+        )
+    else:
+        facts, (values, affine) = decode(data, **arguments)
+    return Volume(values, facts["slope"], facts["intercept"], affine, tuple(facts["numbers"]))
 
 
 def masks_on(
@@ -72,20 +97,6 @@ def masks_on(
     if not marked <= set(numbers.values()):
         raise InvalidExam(Reason.MASK_MISMATCH, "the mask marks a plane where there is no slice")
     return found
-
-
-def _read(decode: Callable[..., Answer], data: bytes, **arguments: Any) -> Volume:
-    if data.startswith(GZIP):
-        share = nifti_volume.promised_bytes(data) / MAX_BYTES
-        facts, (values, affine) = guarded(
-            f"{nifti_volume.__name__}:{decode.__name__}",
-            data,
-            time_factor=1 + (LARGEST_TIME_FACTOR - 1) * share,
-            **arguments,
-        )
-    else:
-        facts, (values, affine) = decode(data, **arguments)
-    return Volume(values, facts["slope"], facts["intercept"], affine, tuple(facts["numbers"]))
 
 
 def _plane_number(
