@@ -26,33 +26,19 @@ from ich_ray.reporting.headline import (
     unbeaten_rivals,
     verdict,
 )
+from ich_ray.reporting.page import to_html
 from ich_ray.reporting.record import SCHEMA_FILE, schema_json, to_json
 from ich_ray.reporting.report import write_report
 from ich_ray.statistics.bootstrap import Difference, Interval
+from ich_ray.statistics.exam_slices import CountedSlice
+from ich_ray.statistics.exam_statistics import ExamFacts, ExamStatistics, count_exam
+from ich_ray.statistics.further_figures import FurtherFigures, further_figures
 from ich_ray.statistics.operating_points import Rule, Scored, operating_point, paired_calls
+from ich_ray.statistics.pooled_exams import compared_exams
+from ich_ray.statistics.tuning import tune
+from tests.local.empty_report import EMPTY
 
 SCHEMA = Path(ich_ray.reporting.__file__).with_name(SCHEMA_FILE)
-
-EMPTY = Report(
-    title="Nothing yet",
-    question="What does a report without results say?",
-    models=(),
-    differences=(),
-    operating_points=(),
-    paired_calls=(),
-    patients=(0, 0),
-    marked_patients=0,
-    prevalence=0.5,
-    further=None,
-    pseudo_labels=None,
-    gallery=(),
-    corpora=(),
-    ledger={},
-    training={},
-    methods=(),
-    provenance={},
-    settings={},
-)
 
 
 def around(estimate: float, half: float = 0.02) -> Interval:
@@ -492,3 +478,67 @@ def test_a_report_keeps_to_its_published_schema(page: Path) -> None:
 
 def test_the_published_schema_is_that_of_the_program() -> None:
     assert SCHEMA.read_text() == schema_json(), "make schema writes it anew"
+
+
+def test_non_inferiority_is_said_of_the_headlines_models_and_margins(report: Report) -> None:
+    margins = {"exam_auc": 0.001, "dsc": 0.05}
+    found = json.loads(to_json(replace(report, margins=margins)))["non_inferior"]
+    assert {metric: one["shown"] for metric, one in found.items()} == {
+        "exam_auc": True,
+        "dsc": True,
+    }
+    html = to_html(replace(report, margins={"pixel_ap": 0.001, "dsc": 0.05}))
+    text = re.sub(r"\s+", " ", re.sub("<[^>]*>", "", html))
+    assert "DSC: Semi-supervised is not inferior to Baseline by 0.050 or more." in text
+    assert "pixel AP: Semi-supervised is not shown to be non-inferior to Baseline" in text
+
+
+def further() -> FurtherFigures:
+    """Figures of two models on exams of two corpora, made by the program itself."""
+    found = {
+        name: {one.facts.exam: one for one in (statistics(i, skill) for i in range(48))}
+        for name, skill in (("baseline", 1.0), ("semi_supervised", 2.0))
+    }
+    seen = compared_exams(found["baseline"], where="made up")
+    tuned = {name: tune(of, where=("tuning",)) for name, of in found.items()}
+    return further_figures(found, seen, tuned, seed=1)
+
+
+def statistics(number: int, skill: float) -> ExamStatistics:
+    rng = np.random.default_rng(number)
+    bleeds = number % 3 == 0
+    mask = disc(8, 8, 3, matrix=16) & bleeds
+    levels = np.rint(rng.normal(30_000 + 2_000 * skill * mask, 1_500)).astype(np.uint16)
+    score = float(1 / (1 + np.exp(-rng.normal(skill * bleeds))))
+    facts = ExamFacts(
+        exam=f"{number:02d}",
+        patient=f"p{number:02d}",
+        corpus="north" if number % 2 else "south",
+        label=bleeds,
+        subtypes=(False, bleeds, False, bleeds and number % 2 == 0, False),
+        thickness_mm=5.0 if number % 4 else 1.0,
+    )
+    item = CountedSlice(key=f"s{number}", label=bleeds, score=score, levels=levels, reference=mask)
+    return count_exam("m", facts, [item], score=score)
+
+
+def test_slices_exams_and_groups_have_their_sections(report: Report, tmp_path: Path) -> None:
+    whole = replace(report, further=further())
+    text = re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", to_html(whole)))
+    assert "48 slices that have a label, 16 of them positive" in text
+    assert "of 16" in text
+    for group in ("intraparenchymal", "north", "above 4 mm"):
+        assert group in text
+    record = json.loads(to_json(whole))
+    jsonschema.validate(record, json.loads(SCHEMA.read_text()))
+    groups = {(g["kind"], g["name"]): g for g in record["further"]["groups"]}
+    assert groups["type", "epidural"]["aucs"] == {}
+    assert groups["corpus", "south"]["positive"] == 8
+    alone = groups["type alone", "intraparenchymal"]
+    assert (alone["positive"], alone["negative"]) == (8, 32)
+
+
+def test_without_further_figures_their_sections_are_not_there(report: Report) -> None:
+    html = to_html(replace(report, further=None))
+    assert "Groups of exams" not in html
+    assert "By slice" not in html
