@@ -25,6 +25,7 @@ from ich_ray.config_experiment import ExperimentConfig
 from ich_ray.config_export import ExportConfig
 from ich_ray.config_log import LogConfig
 from ich_ray.config_model import InputConfig, PredictConfig, PseudoLabelConfig
+from ich_ray.config_power import PowerConfig
 from ich_ray.config_training import ModelConfig, ValidationConfig
 from ich_ray.errors import ConfigError
 
@@ -44,6 +45,7 @@ __all__ = [
     "ModelConfig",
     "NiftiConfig",
     "PhantomConfig",
+    "PowerConfig",
     "PredictConfig",
     "PseudoLabelConfig",
     "ReviewConfig",
@@ -152,6 +154,7 @@ class Settings:
     audit: AuditConfig = AuditConfig()
     show: ShowConfig = ShowConfig()
     review: ReviewConfig = ReviewConfig()
+    power: PowerConfig = field(default_factory=PowerConfig)
     diagnose: DiagnoseConfig = field(default_factory=DiagnoseConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
 

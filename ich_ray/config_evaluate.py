@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from ich_ray.config_checks import at_least, require
 
+METRICS = ("exam_auc", "dsc", "pixel_ap")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluateConfig:
@@ -29,6 +31,14 @@ class EvaluateConfig:
 
     tuning_reference: str = ""
     """The truth of other exams of the same predictions, which fix thresholds as `tuning` does."""
+
+    ignored_value: int = 255
+    """Of predictions' and references' NIfTI masks: the value that takes part in no count; 0: there
+    is none, every value but 0 is a hemorrhage, as in masks of 0 and 255."""
+
+    margins: Mapping[str, float] = field(default_factory=dict)
+    """Non-inferiority: metric (exam_auc, dsc, pixel_ap) -> the loss that is not to be borne, stated
+    before the test exams were looked at."""
 
     paper: bool = False
     """Whether the published procedure of Lin & Yuh stands beside ours, with its known faults."""
@@ -59,11 +69,14 @@ class EvaluateConfig:
         """Check that something can be compared, and an interval made."""
         require(self.resamples >= 100, f"resamples={self.resamples}: an interval needs 100")
         at_least(1, self, "actors", "exam_score_slices")
-        at_least(0, self, "seed", "gallery")
+        at_least(0, self, "seed", "gallery", "ignored_value")
         for name in ("sensitivities", "specificities"):
             for one in getattr(self, name):
                 require(0 < one <= 1, f"{name} holds {one}: a share above 0, at most 1")
         require(0 <= self.prevalence < 1, f"prevalence={self.prevalence}: a share below 1")
+        for metric, margin in self.margins.items():
+            require(metric in METRICS, f"margins.{metric}: known are {', '.join(METRICS)}")
+            require(0 < margin < 1, f"margins.{metric}={margin}: a loss above 0, below 1")
         self._check_subjects()
 
     def _check_subjects(self) -> None:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 STAGES = ("ingest", "train", "pseudo-label", "evaluate", "demo")
-VIEWS = ("audit", "show", "export", "review", "rank", "diagnose")
+VIEWS = ("audit", "show", "export", "review", "rank", "diagnose", "power")
 """They read tables for a person, and no stage reads what they write."""
 
 FAMILIES = ("experiment",)
@@ -24,7 +24,8 @@ families of variants: ich-ray experiment SETTINGS.toml
 corpora: ich-ray audit SETTINGS.toml [CORPUS ...], ich-ray show SETTINGS.toml CORPUS [EXAM]
 pseudo-labels: ich-ray review SETTINGS.toml NAME, ich-ray rank SETTINGS.toml NAME [--review FILE],
                ich-ray diagnose SETTINGS.toml NAME [--against OTHER]
-results: ich-ray export SETTINGS.toml CORPUS [EXAM ...]
+results: ich-ray export SETTINGS.toml CORPUS [EXAM ...], ich-ray power SETTINGS.toml
+other software: ich-ray evaluate --predictions PLACE [--predictions ...] --reference PLACE
 exit codes: 0 done, 1 a bug, 2 settings or usage, 4 a data or quality gate failed,
             5 the surroundings failed (store, cluster, disk): try again
 help: ich-ray STAGE --help

@@ -34,8 +34,12 @@ SECTIONS = {
     "rank": "pseudo_labels",
     "diagnose": "pseudo_labels",
     "experiment": "experiment",
+    "power": "evaluate",
 }
 """Stage -> the section of the settings that it runs on."""
+
+OF_PREDICTIONS = ("evaluate", "power")
+"""Stages that also compare predictions of other software."""
 
 
 class Told(Protocol):
@@ -64,7 +68,7 @@ def parser_of(stage: str, *, words: str = "") -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"ich-ray {stage}", description=f"Run the stage {stage}; a finished one is not redone."
     )
-    alone = stage == "evaluate"
+    alone = stage in OF_PREDICTIONS
     parser.add_argument(
         "settings",
         nargs="?" if alone else None,
@@ -116,7 +120,7 @@ def parser_of(stage: str, *, words: str = "") -> argparse.ArgumentParser:
         "where they fit, and print a table over the seeds; budgets are shared equally. Exit code: "
         "5 if another try may help, else the worst of 1, 2 and 4",
     )
-    if stage == "evaluate":
+    if stage in OF_PREDICTIONS:
         given_predictions.add_options(parser)
     return parser
 
@@ -134,7 +138,7 @@ def arguments_of(
     # Overrides may stand after options: --only teacher models.teacher.steps=200.
     parser = parser_of(stage, words=words)
     options = parser.parse_intermixed_args(arguments)
-    if stage == "evaluate":
+    if stage in OF_PREDICTIONS:
         given_predictions.to_overrides(options)
     if options.settings is None and not getattr(options, "predictions", []):
         parser.error("settings are needed: a file (TOML)")

@@ -7,15 +7,20 @@ from typing import Any
 from ich_ray.capacity import Need
 from ich_ray.config import EvaluateConfig
 from ich_ray.distributed.estimates import Planned
+from ich_ray.distributed.foreign_exams import ForeignExams
 from ich_ray.distributed.metering import reserved_by
 from ich_ray.distributed.own_exams import OwnExams, evaluate_config
 from ich_ray.distributed.resampling import RESAMPLER, RESAMPLING, resample
 from ich_ray.distributed.resources import check_fits
 from ich_ray.distributed.session import Session
 from ich_ray.settings import resolved
+from ich_ray.statistics.calibration.calibration import ModelCalibration, model_calibration
 from ich_ray.statistics.comparison import Compared, Exams, Predicted, compare, pairs
 from ich_ray.statistics.further_figures import FurtherFigures, further_figures
+from ich_ray.statistics.masks.mask_figures import MaskFigures, mask_figures
 from ich_ray.statistics.operating_points import OperatingPoint, PairedCalls, Rule, paired_calls
+from ich_ray.statistics.paper.comparison import paper_comparison
+from ich_ray.statistics.paper.figures import PaperFigures
 from ich_ray.statistics.pooled_exams import (
     EMPTY,
     compared_exams,
@@ -39,6 +44,11 @@ class Evaluation:
     predicted: Mapping[str, Predicted]
     figures: Compared
     further: FurtherFigures
+    masks: MaskFigures
+    calibration: tuple[ModelCalibration, ...]
+    paper: PaperFigures | None
+    """By the published procedure, where that was asked for."""
+
     positive_slice_dsc: Mapping[str, float]
     """DSC over the slices that hold a bleed, at the same threshold."""
 
@@ -53,8 +63,15 @@ class Evaluation:
     shown_slices: Mapping[str, str]
     """Exam -> the slice to show of it."""
 
+    notes: tuple[str, ...]
+    """What was left out, and why."""
 
-def evaluation_identity(run: Session) -> dict[str, Any]:
+
+Source = OwnExams | ForeignExams
+"""What is compared: this store's models, or other software's predictions."""
+
+
+def evaluation_identity(run: Session, source: Source) -> dict[str, Any]:
     """Return what decides the figures: models, exams and settings.
 
     Raises:
@@ -62,12 +79,12 @@ def evaluation_identity(run: Session) -> dict[str, Any]:
     """
     settings = resolved(evaluate_config(run))
     kept = {k: v for k, v in settings.items() if k not in ("actors", "report")}
-    return {**OwnExams.of(run).identity(), "settings": kept, "statistics": 4}
+    return {**source.identity(), "settings": kept, "statistics": 4}
 
 
-def planned_evaluation(run: Session) -> list[Planned]:
+def planned_evaluation(run: Session, source: Source) -> list[Planned]:
     """Return what an evaluation would take, predictions that are made already left out."""
-    config, prices, source = evaluate_config(run), run.settings.budget, OwnExams.of(run)
+    config, prices = evaluate_config(run), run.settings.budget
     return [
         *source.planned(),
         Planned(
@@ -80,21 +97,21 @@ def planned_evaluation(run: Session) -> list[Planned]:
     ]
 
 
-def check_evaluation(run: Session) -> None:
+def check_evaluation(run: Session, source: Source) -> None:
     """Refuse an evaluation before it starts, or writes anything.
 
     Raises:
         ConfigError: A pool, or a task, does not fit the cluster.
         QualityError: A test patient is among those that a model has learned from, or was chosen by.
     """
-    config, source = evaluate_config(run), OwnExams.of(run)
+    config = evaluate_config(run)
     source.check()
     run.ensure_ray()
     resamplers = Need(what="evaluate.actors", processes=config.actors, each=RESAMPLER)
     check_fits(run.settings.cluster, *source.needs(), resamplers)
 
 
-def evaluate(run: Session) -> Evaluation:
+def evaluate(run: Session, source: Source) -> Evaluation:
     """Compare the models of the evaluate section on its test selections, once that was checked.
 
     Raises:
@@ -102,15 +119,17 @@ def evaluate(run: Session) -> Evaluation:
             reference mask.
         BudgetError: The budget is passed; the predictions that are written are kept.
     """
-    config, source = evaluate_config(run), OwnExams.of(run)
+    config = evaluate_config(run)
     source.predict()
     tuning = source.of_tuning()
-    tuned = {name: tune(tuning[name], where=config.tuning) for name in source.names}
+    tuned = {name: tune(tuning[name], where=source.tuned_on) for name in source.names}
     found = source.of_test({name: one.level for name, one in tuned.items()})
     seen = compared_exams(found[source.names[0]], where=source.where)
     models = {n: predicted(found[n], seen, level=tuned[n].level) for n in source.names}
     rivals = {name: threshold_rival(found[name], seen) for name in source.rivals}
-    rivals[EMPTY] = empty_rival([*models.values(), *rivals.values()][-1])
+    last = [*models.values(), *rivals.values()][-1]
+    if last.pixels.pos.any():
+        rivals[EMPTY] = empty_rival(last)
     everyone = {**models, **rivals}
     compared = [*pairs(list(models)), *((model, rival) for model in models for rival in rivals)]
     samples = resample(run, config, seen.exams, everyone, compared)
@@ -120,7 +139,7 @@ def evaluate(run: Session) -> Evaluation:
         for name in models
         for point in points_of(name, tuned[name], scored(found[name]), _rules(config))
     ]
-    marked = rivals[EMPTY].pixels
+    marked = last.pixels
     return Evaluation(
         names=source.names,
         exams=seen.exams,
@@ -133,11 +152,24 @@ def evaluate(run: Session) -> Evaluation:
             groups=source.groups(seen),
             seed=config.seed,
         ),
+        masks=mask_figures({name: found[name] for name in models}, seen, seed=config.seed),
+        calibration=tuple(
+            model_calibration(
+                name,
+                tuning=tuned[name].exams,
+                test=scored(found[name]),
+                patient=seen.exams.patient,
+            )
+            for name in models
+        ),
+        paper=paper_comparison(found, seen, tuned, pairs(list(models))[0], seed=config.seed)
+        if config.paper and len(models) > 1
+        else None,
         positive_slice_dsc={
             name: positive_slice_dsc(of, seen, level=everyone[name].level)
             for name, of in found.items()
         }
-        | {EMPTY: 0.0},
+        | ({EMPTY: 0.0} if EMPTY in rivals else {}),
         operating_points=tuple(operating),
         paired_calls=tuple(
             paired_calls(
@@ -147,8 +179,18 @@ def evaluate(run: Session) -> Evaluation:
         ),
         marked_patients=len(set(marked.cluster[marked.pos > 0].tolist())),
         exam_keys=seen.keys,
+        notes=tuple(source.notes()),
         shown_slices={exam: s.largest_slice for exam, s in found[source.names[-1]].items()},
     )
+
+
+def source_of(run: Session) -> Source:
+    """Open what is compared.
+
+    Raises:
+        ConfigError: There is no evaluate section, or something that it needs does not exist.
+    """
+    return ForeignExams.of(run) if evaluate_config(run).predictions else OwnExams.of(run)
 
 
 def _rules(config: EvaluateConfig) -> list[Rule]:

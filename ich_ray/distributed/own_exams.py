@@ -88,6 +88,22 @@ class OwnExams:
         """The exams come from, for a message."""
         return f"the test selections {[one.corpus.name for one in self.test]} (evaluate.test)"
 
+    @property
+    def tuned_on(self) -> tuple[str, ...]:
+        """What fixes thresholds."""
+        return evaluate_config(self.run).tuning
+
+    def notes(self) -> list[str]:
+        """Return nothing: every exam with a reference is predicted."""
+        return []
+
+    def plan(self) -> dict[str, Any]:
+        """Return what a dry run says of it."""
+        return {
+            "models": {name: model.identity for name, model in self.models.items()},
+            "test_slices_at_most": sum(one.corpus.num_rows for one in self.test),
+        }
+
     def identity(self) -> dict[str, Any]:
         """Return what decides its figures."""
         return {
@@ -175,6 +191,7 @@ class OwnExams:
                 name: _files(run, model, selection) for name, model in self.models.items()
             },
             levels=dict(levels),
+            single_slices=config.paper and bool(levels),
             grid=run.settings.input.size,
             threshold=threshold,
             score_slices=config.exam_score_slices,

@@ -4,7 +4,7 @@ Runs where the predictions lie; pixels never reach the driver.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -15,9 +15,11 @@ from ich_ray.distributed import work
 from ich_ray.distributed.origin import Origin
 from ich_ray.distributed.session import Selection
 from ich_ray.exam import IGNORED, Slice
+from ich_ray.exam_summary import extents_mm
 from ich_ray.statistics.comparison import exam_score
+from ich_ray.statistics.exam_slices import CountedSlice
 from ich_ray.statistics.exam_statistics import (
-    CountedSlice,
+    Counting,
     ExamFacts,
     ExamStatistics,
     Subtypes,
@@ -44,6 +46,9 @@ class StatisticsOfPart:
 
     levels: Mapping[str, int]
     """Model -> its pixel threshold; empty while that is being fixed."""
+
+    single_slices: bool
+    """Whether the published procedure wants the pixels of each slice."""
 
     grid: int
     """`input.size`."""
@@ -77,10 +82,11 @@ class StatisticsOfPart:
             facts = facts_of(known, corpus=self.selection.corpus.name)
             for name, of_slice in rows.items():
                 counted = counted_slices(known, of_slice, grid=self.grid)
+                wanted = Counting(level=self.levels.get(name), single_slices=self.single_slices)
                 score = score_of(counted, slices=self.score_slices)
-                yield count_exam(name, facts, counted, score=score)
+                yield count_exam(name, facts, counted, score=score, counting=wanted)
             if self.threshold:
-                yield count_exam(THRESHOLD, facts, [_by_intensity(i) for i in known], score=0.0)
+                yield count_exam(THRESHOLD, facts, _by_intensity(known), score=0.0)
         work.tell("part compared", watch, part=stem.removesuffix(".parquet"), slices=slices)
 
     def _rows(self, files: tuple[str, ...], stem: str) -> dict[str, Mapping[str, Any]]:
@@ -113,13 +119,14 @@ def counted_slices(
         grid: `input.size`.
     """
     counted = []
-    for item in exam:
+    for item, extent_mm in zip(exam, _extents_mm(exam), strict=True):
         row, levels = of_slice[item.key], None
         if item.mask is not None:
             rows, columns = item.mask.shape
             full = upsample(decode_map(row), rows=rows, columns=columns, size=grid)
             levels = quantise_logits(full)
-        counted.append(_beside_reference(item, levels, score=float(row["p"])))
+        of_item = _beside_reference(item, levels, score=float(row["p"]))
+        counted.append(replace(of_item, extent_mm=extent_mm))
     return counted
 
 
@@ -169,10 +176,12 @@ def exam_subtypes(exam: Sequence[Slice]) -> Subtypes | None:
     return first, second, third, fourth, fifth
 
 
-def _by_intensity(item: Slice) -> CountedSlice:
+def _by_intensity(exam: Sequence[Slice]) -> list[CountedSlice]:
     # The driver counts its pixels instead of a score, once the band is known.
-    levels = None if item.mask is None else intensity_levels(item)
-    return _beside_reference(item, levels, score=0.0)
+    return [
+        _beside_reference(item, None if item.mask is None else intensity_levels(item), score=0.0)
+        for item in exam
+    ]
 
 
 def _beside_reference(
@@ -186,4 +195,11 @@ def _beside_reference(
         levels=levels,
         reference=None if item.mask is None else reference_of(item),
         valid=None if ignored is None or not ignored.any() else ~ignored,
+        previous=item.previous,
+        spacing_mm=item.geometry.spacing_mm,
     )
+
+
+def _extents_mm(exam: Sequence[Slice]) -> list[float | None]:
+    geometries = [item.geometry for item in exam]
+    return extents_mm([g.position_mm for g in geometries], [g.thickness_mm for g in geometries])

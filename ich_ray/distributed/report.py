@@ -1,8 +1,9 @@
 """The evaluate stage's last step: figures, facts and pictures into the report a person reads."""
 
 import json
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,34 +14,28 @@ from ich_ray.distributed import records
 from ich_ray.distributed.estimates import priced
 from ich_ray.distributed.evaluate import (
     Evaluation,
+    Source,
     check_evaluation,
     evaluate,
     evaluation_identity,
     planned_evaluation,
-)
-from ich_ray.distributed.lineage import (
-    finished_pseudo_labels,
-    trained_model,
+    source_of,
 )
 from ich_ray.distributed.own_exams import evaluate_config
-from ich_ray.distributed.report_facts import corpora
-from ich_ray.distributed.report_gallery import gallery
-from ich_ray.distributed.session import Session, code_revision, fingerprint, select
+from ich_ray.distributed.report_facts import facts_of, settings_of_report
+from ich_ray.distributed.report_methods import methods
+from ich_ray.distributed.session import Session, code_revision, fingerprint
 from ich_ray.reporting.contents import (
     ModelResult,
     NamedDifference,
-    PseudoLabels,
     Report,
     Roc,
 )
 from ich_ray.reporting.report import write_report
-from ich_ray.settings import for_record
 from ich_ray.statistics import roc
-from ich_ray.statistics.permutation import TOSSES
+from ich_ray.statistics.comparison import METRICS
 from ich_ray.statistics.pooled_exams import EMPTY, THRESHOLD
 from ich_ray.statistics.score_levels import probability_of_level
-from ich_ray.storage.ledger import outcome_counts
-from ich_ray.storage.tables import read_rows
 from ich_ray.storage.urls import join
 
 TITLES = {
@@ -78,23 +73,24 @@ class ReportSummary:
 
 def plan_report(run: Session) -> dict[str, Any]:
     """Return what --dry-run shows; touches nothing."""
-    config, identity = evaluate_config(run), evaluation_identity(run)
+    config, source = evaluate_config(run), source_of(run)
+    identity = evaluation_identity(run, source)
     folder = run.store.url("evaluations", fingerprint(**identity))
     up_to_date = run.store.exists(join(folder, FILES[0]))
     return {
         "stage": "evaluate",
         "up_to_date": up_to_date,
-        "models": identity["models"],
-        "test_slices_at_most": sum(s.corpus.num_rows for s in select(run, config.test)),
+        **source.plan(),
         "resamples": config.resamples,
-        **priced(run, [] if up_to_date else planned_evaluation(run)),
+        **priced(run, [] if up_to_date else planned_evaluation(run, source)),
         "writes": config.report,
     }
 
 
 def make_report(run: Session) -> ReportSummary:
     """Compare the models and write the report; a finished comparison is only copied."""
-    identity = evaluation_identity(run)
+    source = source_of(run)
+    identity = evaluation_identity(run, source)
     folder = run.store.url("evaluations", fingerprint(**identity))
     local = Path(evaluate_config(run).report)
     kept = [join(folder, name) for name in FILES]
@@ -103,9 +99,10 @@ def make_report(run: Session) -> ReportSummary:
         for url, name in zip(kept, FILES, strict=True):
             _write(local / name, run.store.read_bytes(url))
     else:
-        check_evaluation(run)
+        check_evaluation(run, source)
         with run.writing(folder) as lease:
-            page = write_report(_report(run, evaluate(run), fingerprint(**identity)), local)
+            found = evaluate(run, source)
+            page = write_report(_report(run, source, found, fingerprint(**identity)), local)
             lease.check()
             for url, name in zip(kept, FILES, strict=True):
                 run.store.write_bytes(url, (page.parent / name).read_bytes())
@@ -125,14 +122,13 @@ def _write(path: Path, data: bytes) -> None:
     os.replace(temporary, path)
 
 
-def _report(run: Session, found: Evaluation, identity: str) -> Report:
-    config = evaluate_config(run)
-    records = {name: trained_model(run, model) for name, model in config.models.items()}
+def _report(run: Session, source: Source, found: Evaluation, identity: str) -> Report:
+    config, facts = evaluate_config(run), facts_of(run, source, found)
+    rivals = [name for name in found.predicted if name not in found.names]
     return Report(
-        title="Intracranial hemorrhage on head CT: teacher and student",
-        question="Does a student that also learned from pseudo-labelled slices detect and outline "
-        "intracranial hemorrhage better than its teacher on exams that neither has seen?",
-        models=tuple(_model(found, name) for name in (*found.names, THRESHOLD, EMPTY)),
+        title=facts.title,
+        question=facts.question,
+        models=tuple(_model(found, name) for name in (*found.names, *rivals)),
         differences=tuple(
             NamedDifference(
                 a=a,
@@ -146,39 +142,23 @@ def _report(run: Session, found: Evaluation, identity: str) -> Report:
         paired_calls=found.paired_calls,
         marked_patients=found.marked_patients,
         patients=(int(found.exams.strata.sum()), int((found.exams.strata == 0).sum())),
+        margins={metric: config.margins[metric] for metric in METRICS if metric in config.margins},
         prevalence=config.prevalence or float(found.exams.labels.mean()),
         further=found.further,
-        pseudo_labels=_pseudo_labels(run),
-        gallery=tuple(gallery(run, found)),
-        corpora=tuple(corpora(run)),
-        ledger={name: outcome_counts(run.store, name) for name in run.settings.corpora},
-        training={
-            name: [(int(step), float(loss)) for step, loss in model.record["curve"]]
-            for name, model in records.items()
-        },
-        methods=_methods(run, found),
-        provenance={
-            "code revision": code_revision(),
-            "evaluation": identity,
-            **{f"model {name}": model.identity for name, model in records.items()},
-            **{f"corpus {n}": f"version {run.corpus(n).version}" for n in run.settings.corpora},
-        },
-        settings=_settings_of_report(run),
+        calibration=found.calibration,
+        lesions=found.masks.lesions,
+        surfaces=found.masks.surfaces,
+        volumes=found.masks.volumes,
+        paper=found.paper,
+        pseudo_labels=facts.pseudo_labels,
+        gallery=facts.gallery,
+        corpora=facts.corpora,
+        ledger=facts.ledger,
+        training=facts.training,
+        methods=(*facts.exams, *found.notes, *methods(config, found, tuned_on=source.tuned_on)),
+        provenance={"code revision": code_revision(), "evaluation": identity, **facts.origins},
+        settings=settings_of_report(run),
     )
-
-
-def _settings_of_report(run: Session) -> dict[str, Any]:
-    """Return the settings without the places of one machine."""
-    settings = for_record(run.settings, run.pseudonyms)
-    views = ("audit", "show", "export", "experiment", "diagnose")
-    apart = ("store", "cluster", "submit", "budget", "log", "phantoms", *views)
-    for section in apart:
-        del settings[section]
-    for corpus in settings["corpora"].values():
-        del corpus["source"], corpus["labels"]
-    for place in ("report", "predictions", "reference", "tuning_reference"):
-        del settings["evaluate"][place]
-    return settings
 
 
 def _model(found: Evaluation, name: str) -> ModelResult:
@@ -191,7 +171,9 @@ def _model(found: Evaluation, name: str) -> ModelResult:
         EMPTY: "marks nothing, ranks nothing",
     }
     positive = found.positive_slice_dsc[name]
-    note = notes.get(name, "") + f"; DSC on slices that bleed {positive:.3f}"
+    note = notes.get(name, "")
+    if math.isfinite(positive):
+        note += f"; DSC on slices that bleed {positive:.3f}"
     auc = found.figures.bootstrap_auc[name]
     if network:
         note += f"; AUC by the bootstrap [{auc.low:.3f}, {auc.high:.3f}]"
@@ -210,80 +192,3 @@ def _model(found: Evaluation, name: str) -> ModelResult:
 
 def _probability(level: int) -> float:
     return float(probability_of_level(np.array([level], np.uint16))[0])
-
-
-def _pseudo_labels(run: Session) -> PseudoLabels | None:
-    """Describe the first pseudo-labels that a compared model learned from."""
-    used = [
-        pool
-        for model in evaluate_config(run).models.values()
-        for pool in run.settings.models[model].pseudo_labelled
-    ]
-    if not used:
-        return None
-    lineage = finished_pseudo_labels(run, used[0])
-    assert lineage.table is not None
-    figures = json.loads(lineage.table.properties["figures"])
-    p = read_rows(run.store, lineage.table, ["p"])["p"].to_numpy()
-    return PseudoLabels(
-        p=np.sort(p),
-        cut=figures["cut"],
-        top_percent=figures["top_percent"],
-        num_positive=figures["positive"],
-        num_slices=figures["slices"],
-        teacher=lineage.teacher,
-        sources=", ".join(run.settings.pseudo_labels[used[0]].unlabelled),
-    )
-
-
-def _of_operating_points(found: Evaluation, tuning: Sequence[str]) -> list[str]:
-    if not found.operating_points:
-        why = "the tuning exams are of one class" if tuning else "no tuning exams were named"
-        return [f"No operating points: {why}, or no sensitivity and specificity to reach."]
-    caveat = (
-        ""
-        if found.exams.independent
-        else " Both take exams as independent, and some patients have several: they say too much."
-    )
-    return [
-        "Operating points: exam thresholds fixed on the tuning exams, the highest that reaches a "
-        "sensitivity there, or the lowest that reaches a specificity, then applied to the test "
-        "exams; intervals by Wilson. Right calls of two models are compared by McNemar's test "
-        "(mid-p), of positive and of negative exams apart, and the p-values of all these "
-        f"comparisons adjusted by Holm; of few exams it can hardly show anything.{caveat}",
-    ]
-
-
-def _methods(run: Session, found: Evaluation) -> tuple[str, ...]:
-    config = evaluate_config(run)
-    patients = len(found.exams.strata)
-    where = f"the tuning corpus ({', '.join(config.tuning)})" if config.tuning else "p = 0.5"
-    highest = (
-        "highest probability of its slices"
-        if config.exam_score_slices == 1
-        else f"mean of its {config.exam_score_slices} highest slice probabilities"
-    )
-    return (
-        f"Exams: {len(found.exams.labels)} of {patients} patients; an exam's score is the "
-        f"{highest}, its truth whether any slice bleeds.",
-        "Exam AUC: interval on the logit scale and paired test by DeLong, patients being clusters "
-        "(Obuchowski).",
-        "DSC and pixel AP: intervals by the symmetric bootstrap-t on the logit scale; how far a "
-        "resample lies from all patients counts in its own standard error, by what each patient "
-        "adds. Where a few patients have many false alarms of the highest scores, that of pixel AP "
-        "is too narrow all the same (simulated: it held the truth 85 times in 100).",
-        "Differences of pixel AP: the same, not on the logit scale. Differences of DSC: a "
-        "sign-flip test of what each patient adds, as if the two models' predictions of him were "
-        f"exchanged at random, {TOSSES} times, and the differences that it does not refute; a "
-        "difference that is the same everywhere is divided by the pixels that DSC counts.",
-        f"The bootstrap draws patients {config.resamples} times, those who bleed and others apart; "
-        "all models see the same resamples. Its percentiles of the AUC stand beside DeLong's "
-        "figures. Intervals are of 95 %, p-values two-sided.",
-        "AUC is exact, ties at midranks. Pixel AP and DSC pool all pixels of all exams (micro), "
-        "scores quantised to 16 bits of the logit; a slice without a bleed adds only false "
-        "positives; a metric that a resample leaves undefined is dropped and counted.",
-        f"Pixel thresholds were fixed on {where}, by the best DSC, before the test exams.",
-        *_of_operating_points(found, config.tuning),
-        "The plain threshold chose its cuts on the test exams themselves, which favours it.",
-        "One training seed: the intervals hold the uncertainty of the exams, not of the training.",
-    )

@@ -8,9 +8,14 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from ich_ray.statistics.bootstrap import Difference, Interval
+from ich_ray.statistics.calibration.calibration import ModelCalibration
 from ich_ray.statistics.comparison import METRICS, Metric
 from ich_ray.statistics.further_figures import FurtherFigures
+from ich_ray.statistics.masks.agreement import VolumeAgreement
+from ich_ray.statistics.masks.lesion_detection import LesionDetection
+from ich_ray.statistics.masks.surfaces import SurfaceDistances
 from ich_ray.statistics.operating_points import OperatingPoint, PairedCalls
+from ich_ray.statistics.paper.figures import PaperFigures
 
 STUDENT, TEACHER = "semi_supervised", "baseline"
 """Names of the two models that the headline compares."""
@@ -125,10 +130,10 @@ class CorpusFacts:
     slices: int
     positive_slices: int | None
     kind: str
-    """`hu` or `window`, see exam.py."""
+    """`hu` or `window`, see exam.py; of other software's files a dash."""
 
-    version: int
-    """Of the table that was read."""
+    version: int | None
+    """Of the table that was read; None of other software's files."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -149,11 +154,21 @@ class Report:
     marked_patients: int
     """Those whose reference masks hold a bleed."""
 
+    margins: Mapping[Metric, float]
+    """Losses that are not to be borne, for non-inferiority."""
+
     prevalence: float
     """Of positive exams, that predictive values are given for."""
 
     further: FurtherFigures | None
     """Of the networks, beside the three metrics."""
+
+    calibration: tuple[ModelCalibration, ...]
+    lesions: tuple[LesionDetection, ...]
+    surfaces: tuple[SurfaceDistances, ...]
+    volumes: tuple[VolumeAgreement, ...]
+    paper: PaperFigures | None
+    """The published procedure on the headline's two models, with its known faults."""
 
     pseudo_labels: PseudoLabels | None
     gallery: tuple[GallerySlice, ...]

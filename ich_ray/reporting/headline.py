@@ -32,6 +32,21 @@ def verdict(difference: Difference | None) -> Verdict:
     return "better" if difference.low > 0 else "worse"
 
 
+def non_inferior(difference: Difference | None, margin: float) -> bool | None:
+    """Say whether the first model is shown to lose less than a margin; None where nothing is known.
+
+    It is where the 95 % interval lies above -margin: a one-sided test at 2.5 %.
+
+    Source: ICH E9 3.3.2; Piaggio et al., JAMA 308 (2012) 2594-2604 (CONSORT).
+
+    >>> non_inferior(Difference(-0.005, -0.015, 0.005, 0.3), 0.02)
+    True
+    """
+    if difference is None or not math.isfinite(difference.low):
+        return None
+    return difference.low > -margin
+
+
 def main_difference(report: Report) -> NamedDifference | None:
     """Return the comparison of the headline: student minus teacher, else the first of networks."""
     networks = {model.name for model in report.models if model.kind == "network"}

@@ -8,23 +8,20 @@ from typing import Any
 import numpy as np
 
 from ich_ray.reporting import gallery
+from ich_ray.reporting.claim import claim_checklist
 from ich_ray.reporting.contents import GallerySlice, Report
-from ich_ray.reporting.figures.forest import forest
-from ich_ray.reporting.figures.groups import group_forest
-from ich_ray.reporting.figures.precision_recall import precision_recall_curves
-from ich_ray.reporting.figures.pseudo_labels import pseudo_label_scores
-from ich_ray.reporting.figures.roc import roc_curves
 from ich_ray.reporting.figures.style import MINUS
-from ich_ray.reporting.figures.training_loss import training_losses
 from ich_ray.reporting.headline import (
     SHORT,
     cautions,
     headline,
     in_reading_order,
     main_difference,
+    non_inferior,
     verdict,
 )
 from ich_ray.reporting.html import DASH, data_uri, number, render
+from ich_ray.reporting.pictures import pictures_of
 from ich_ray.reporting.plain_values import plain
 from ich_ray.statistics.bootstrap import Difference, Interval
 from ich_ray.statistics.by_exam import iou_of
@@ -44,8 +41,10 @@ def to_html(report: Report) -> str:
         main=main_difference(report),
         cautions=cautions(report),
         verdict=verdict,
+        non_inferior=non_inferior,
+        claim=claim_checklist(report),
         iou={m.name: iou_of(m.dsc) for m in report.models if m.dsc is not None},
-        pictures=_pictures(report),
+        pictures=pictures_of(report),
         gallery=[_gallery_row(report, shown) for shown in report.gallery],
         marking=_marking(report),
         settings=json.dumps(plain(report.settings), indent=2, sort_keys=True, ensure_ascii=False),
@@ -88,31 +87,6 @@ FILTERS: dict[str, Callable[..., str]] = {
     "signed_bounds": signed_bounds,
     "p_value": p_value,
 }
-
-
-def _pictures(report: Report) -> dict[str, str]:
-    """Figure -> data URI, for those that the report has anything to show in."""
-    found = {}
-    if any(model.roc is not None for model in report.models):
-        bands = report.further.bands if report.further else {}
-        found["roc"] = roc_curves(report.models, bands, report.operating_points)
-    if report.further and report.further.precision_recall:
-        curves_of = report.further.precision_recall
-        found["precision_recall"] = precision_recall_curves(report.models, curves_of)
-    if report.further and any(group.aucs for group in report.further.groups):
-        found["groups"] = group_forest(report.further.groups, report.models)
-    # A rival is so far off that its difference would squeeze the others into one point.
-    kinds = {model.name: model.kind for model in report.models}
-    pairs = [d for d in in_reading_order(report) if kinds.get(d.a) == kinds.get(d.b) == "network"]
-    if pairs:
-        titles = [f"{report.title_of(d.a)} {MINUS} {report.title_of(d.b)}" for d in pairs]
-        found["forest"] = forest(titles, pairs)
-    if report.pseudo_labels is not None:
-        found["pseudo_labels"] = pseudo_label_scores(report.pseudo_labels)
-    curves = {report.title_of(name): curve for name, curve in report.training.items() if curve}
-    if curves:
-        found["training"] = training_losses(curves)
-    return {name: data_uri(svg, "image/svg+xml") for name, svg in found.items()}
 
 
 def _marking(report: Report) -> list[str]:

@@ -10,14 +10,20 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from ich_ray.reporting.claim import ClaimItem, claim_checklist
 from ich_ray.reporting.contents import CorpusFacts, ModelResult, PseudoLabels, Report, Roc
-from ich_ray.reporting.headline import cautions, headline
+from ich_ray.reporting.headline import cautions, headline, main_difference, non_inferior
 from ich_ray.reporting.json_schema import schema_of
 from ich_ray.reporting.plain_values import plain
 from ich_ray.statistics.bootstrap import Difference, Interval
+from ich_ray.statistics.calibration.calibration import ModelCalibration
 from ich_ray.statistics.comparison import Metric
 from ich_ray.statistics.further_figures import FurtherFigures
+from ich_ray.statistics.masks.agreement import VolumeAgreement
+from ich_ray.statistics.masks.lesion_detection import LesionDetection
+from ich_ray.statistics.masks.surfaces import SurfaceDistances
 from ich_ray.statistics.operating_points import Calls, OperatingPoint, PairedCalls, Side
+from ich_ray.statistics.paper.figures import PaperFigures
 
 NUM_BINS = 50
 """Of the histogram that stands for the pseudo-labels' probabilities in report.json."""
@@ -40,6 +46,17 @@ class ModelRecord:
 
     roc: Roc | None
     note: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MarginRecord:
+    """Whether model a is shown to lose less than a margin against model b."""
+
+    a: str
+    b: str
+    margin: float
+    shown: bool | None
+    """null where the difference is not measured."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,9 +145,22 @@ class ReportRecord:
     bootstrap_auc: Mapping[str, Difference]
     """Of the exam AUC by the percentiles of resamples."""
 
+    non_inferior: Mapping[Metric, MarginRecord]
+    """Of the headline's two models, for metrics with a margin."""
+
     operating_points: Sequence[PointRecord]
     paired_calls: Sequence[CallsRecord]
     further: FurtherFigures | None
+    calibration: Sequence[ModelCalibration]
+    lesions: Sequence[LesionDetection]
+    surfaces: Sequence[SurfaceDistances]
+    volumes: Sequence[VolumeAgreement]
+    paper: PaperFigures | None
+    """By the procedure of Lin & Yuh, which has the faults that it lists."""
+
+    claim: Sequence[ClaimItem]
+    """The checklist, as far as this run can answer it."""
+
     pseudo_labels: PseudoLabelsRecord | None
     gallery: Sequence[SliceRecord]
     corpora: Sequence[CorpusFacts]
@@ -168,9 +198,16 @@ def record_of(report: Report) -> ReportRecord:
         bootstrap_auc={
             f"{d.a}_minus_{d.b}": d.bootstrap_auc for d in report.differences if d.bootstrap_auc
         },
+        non_inferior=_margins(report),
         operating_points=[_point(report, point) for point in report.operating_points],
         paired_calls=[_calls(one) for one in report.paired_calls],
         further=report.further,
+        calibration=report.calibration,
+        lesions=report.lesions,
+        surfaces=report.surfaces,
+        volumes=report.volumes,
+        paper=report.paper,
+        claim=claim_checklist(report),
         pseudo_labels=_pseudo_labels(report.pseudo_labels),
         gallery=[
             SliceRecord(exam=s.exam, slice=s.slice, p=s.p, caption=s.caption)
@@ -197,6 +234,18 @@ def _model(model: ModelResult) -> ModelRecord:
         roc=model.roc,
         note=model.note,
     )
+
+
+def _margins(report: Report) -> dict[Metric, MarginRecord]:
+    main = main_difference(report)
+    if main is None:
+        return {}
+    return {
+        metric: MarginRecord(
+            a=main.a, b=main.b, margin=margin, shown=non_inferior(main.metrics()[metric], margin)
+        )
+        for metric, margin in report.margins.items()
+    }
 
 
 def _point(report: Report, point: OperatingPoint) -> PointRecord:

@@ -4,33 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Bool, Float64, UInt16
+from jaxtyping import Bool, Float64
 
+from ich_ray.statistics.exam_slices import CountedSlice
+from ich_ray.statistics.masks.exam_masks import ExamMasks, exam_masks
 from ich_ray.statistics.pixel_histograms import SliceHistogram, merge, slice_histogram
 
 Subtypes = tuple[bool, bool, bool, bool, bool]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class CountedSlice:
-    """A slice of an exam, with its truth and what a model says of it."""
-
-    key: str
-    label: bool | None
-    score: float
-    """Probability of hemorrhage."""
-
-    levels: UInt16[np.ndarray, "rows columns"] | None = None
-    """Of the pixels (score_levels.py); None where nobody marked the slice."""
-
-    reference: Bool[np.ndarray, "rows columns"] | None = None
-    valid: Bool[np.ndarray, "rows columns"] | None = None
-    """False where a pixel is to be ignored; None: all count."""
-
-    @property
-    def area(self) -> int:
-        """Pixels that the reference marks."""
-        return 0 if self.reference is None else int(self.reference.sum())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,9 +52,31 @@ class ExamStatistics:
 
     slice_scores: Float64[np.ndarray, " slice"] = field(default_factory=lambda: np.zeros(0))
 
+    slice_pixels: tuple[SliceHistogram, ...] = ()
+    """Of each slice with a reference mask; only where they are asked for."""
+
+    masks: ExamMasks | None = None
+    """At the model's pixel threshold, once that is known; None without reference masks."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Counting:
+    """What is counted of an exam beside its pixels by score level."""
+
+    level: int | None = None
+    """The model's pixel threshold; None: masks are not looked at."""
+
+    single_slices: bool = False
+    """Whether the histogram of each slice is kept."""
+
 
 def count_exam(
-    model: str, facts: ExamFacts, slices: Sequence[CountedSlice], *, score: float
+    model: str,
+    facts: ExamFacts,
+    slices: Sequence[CountedSlice],
+    *,
+    score: float,
+    counting: Counting | None = None,
 ) -> ExamStatistics:
     """Count what a model says of an exam.
 
@@ -83,7 +85,9 @@ def count_exam(
         facts: Of the exam.
         slices: Those of which a reader said something, in order.
         score: Of the exam.
+        counting: What else is counted.
     """
+    wanted = counting or Counting()
     histograms, positive = [], []
     for item in slices:
         if item.levels is None or item.reference is None:
@@ -101,4 +105,6 @@ def count_exam(
         largest_slice=max(slices, key=lambda item: (item.area, item.score, item.key)).key,
         slice_labels=np.array([item.label for item in labelled], np.bool_),
         slice_scores=np.array([item.score for item in labelled], np.float64),
+        slice_pixels=tuple(histograms) if wanted.single_slices else (),
+        masks=None if wanted.level is None else exam_masks(slices, level=wanted.level),
     )

@@ -66,6 +66,7 @@ def statistics(folder: Path, exams: list[list[Slice]]) -> list[ExamStatistics]:
         selection=Selection(found, None, (), 0),
         predictions={},
         levels={},
+        single_slices=False,
         grid=0,
         threshold=True,
         score_slices=1,

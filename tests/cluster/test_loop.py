@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from ich_ray.config import PredictConfig
 from ich_ray.distributed import records
-from ich_ray.distributed.evaluate import evaluation_identity
+from ich_ray.distributed.evaluate import evaluation_identity, source_of
 from ich_ray.distributed.ingest import ingest
 from ich_ray.distributed.inputs import channels_of
 from ich_ray.distributed.lineage import (
@@ -260,7 +260,7 @@ def test_a_second_run_does_nothing_and_gives_the_same_report(finished: Path) -> 
 def test_a_report_is_made_again_where_a_setting_decides_its_figures(finished: Path) -> None:
     def identity(*settings: str) -> dict[str, Any]:
         with opened(finished, "evaluate.models={ baseline = 'teacher' }", *settings) as run:
-            return evaluation_identity(run)
+            return evaluation_identity(run, source_of(run))
 
     plain = identity()
     for setting in ("predict.batch=3", "evaluate.actors=1"):

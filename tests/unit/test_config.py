@@ -12,6 +12,7 @@ from ich_ray.config import (
     InputConfig,
     ModelConfig,
     PhantomConfig,
+    PowerConfig,
     PredictConfig,
     PseudoLabelConfig,
     Settings,
@@ -103,7 +104,7 @@ REFUSED: list[tuple[Callable[..., object], dict[str, Any], str]] = [
         "need 0 <= negative_below <= positive_above <= 1, got 0.3 and 0.2",
     ),
     (evaluation, {"resamples": 99}, "resamples=99: an interval needs 100"),
-    (evaluation, {"models": {}}, "models must name at least one model"),
+    (evaluation, {"models": {}}, "name either models of this store, with test, or predictions"),
     (evaluation, {"actors": 0}, "actors must be at least 1, got 0"),
     (PredictConfig, {"actors": 0}, "actors must be at least 1, got 0"),
     (PredictConfig, {"batch": 0}, "batch must be at least 1, got 0"),
@@ -187,3 +188,38 @@ def test_the_input_has_three_channels_with_neighbours_and_one_without() -> None:
 def test_progress_that_would_be_told_without_end_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^progress_every_s must be above 0, got 0\.0$"):
         LogConfig(progress_every_s=0.0)
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "match"),
+    [
+        ({"models": {"a": "a"}}, "models need test"),
+        ({"predictions": {"a": "a.csv"}}, "predictions need reference"),
+        ({"models": {"a": "a"}, "test": ("c",), "reference": "r"}, "reference belongs to pred"),
+        (
+            {"predictions": {"a": "a.csv"}, "reference": "r", "tuning": ("c",)},
+            "test and tuning belong to models",
+        ),
+        ({"models": {"a": "a"}, "test": ("c",), "margins": {"auc": 0.1}}, "known are exam_auc"),
+        ({"models": {"a": "a"}, "test": ("c",), "margins": {"dsc": 0.0}}, "a loss above 0"),
+    ],
+)
+def test_an_evaluation_names_what_it_compares_and_what_belongs_to_it(
+    evaluate: dict[str, Any], match: str
+) -> None:
+    with pytest.raises(ConfigError, match=match):
+        EvaluateConfig(**evaluate)
+
+
+@pytest.mark.parametrize(
+    ("power", "match"),
+    [
+        ({"exams": ()}, "name the size"),
+        ({"auc_differences": ()}, "auc_differences must name"),
+        ({"prevalence": 1.0}, "a share below 1"),
+        ({"correlation": 1.0}, "below 1"),
+    ],
+)
+def test_a_power_analysis_asks_something(power: dict[str, Any], match: str) -> None:
+    with pytest.raises(ConfigError, match=match):
+        PowerConfig(**power)
