@@ -33,6 +33,8 @@ class PowerConfig:
         require(bool(self.exams), "exams must name the size of a corpus")
         require(bool(self.auc_differences), "auc_differences must name a difference")
         require(bool(self.dsc_differences), "dsc_differences must name a difference")
+        for name in ("auc_differences", "dsc_differences"):
+            require(all(getattr(self, name)), f"{name} holds 0: every corpus shows no difference")
         require(min(self.exams, default=1) > 0, "exams must be above 0")
         require(0 <= self.prevalence < 1, f"prevalence={self.prevalence}: a share below 1")
         require(self.correlation < 1, f"correlation={self.correlation}: below 1")

@@ -59,7 +59,7 @@ def to_overrides(options: argparse.Namespace) -> None:
             said[f"evaluate.{option}"] = getattr(options, option)
     options.overrides = [
         *(ALONE if options.settings is None else ()),
-        *(f"{key}={json.dumps(place)}" for key, place in said.items()),
+        *(f"{key}={json.dumps(place, ensure_ascii=False)}" for key, place in said.items()),
         *options.overrides,
     ]
 

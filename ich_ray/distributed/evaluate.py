@@ -15,7 +15,7 @@ from ich_ray.distributed.resources import check_fits
 from ich_ray.distributed.session import Session
 from ich_ray.settings import resolved
 from ich_ray.statistics.calibration.calibration import ModelCalibration, model_calibration
-from ich_ray.statistics.comparison import Compared, Exams, Predicted, compare, pairs
+from ich_ray.statistics.comparison import Compared, Exams, Predicted, compare, main_pair, pairs
 from ich_ray.statistics.further_figures import FurtherFigures, further_figures
 from ich_ray.statistics.masks.mask_figures import MaskFigures, mask_figures
 from ich_ray.statistics.operating_points import OperatingPoint, PairedCalls, Rule, paired_calls
@@ -139,7 +139,7 @@ def evaluate(run: Session, source: Source) -> Evaluation:
         for name in models
         for point in points_of(name, tuned[name], scored(found[name]), _rules(config))
     ]
-    marked = last.pixels
+    marked, main = last.pixels, main_pair(list(models))
     return Evaluation(
         names=source.names,
         exams=seen.exams,
@@ -162,8 +162,8 @@ def evaluate(run: Session, source: Source) -> Evaluation:
             )
             for name in models
         ),
-        paper=paper_comparison(found, seen, tuned, pairs(list(models))[0], seed=config.seed)
-        if config.paper and len(models) > 1
+        paper=paper_comparison(found, seen, tuned, main, seed=config.seed)
+        if config.paper and main
         else None,
         positive_slice_dsc={
             name: positive_slice_dsc(of, seen, level=everyone[name].level)

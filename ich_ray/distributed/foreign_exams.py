@@ -2,7 +2,8 @@
 
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,14 @@ from ich_ray.distributed import records, work
 from ich_ray.distributed.estimates import Planned
 from ich_ray.distributed.metering import metered, reserved_by, tasks_at_once
 from ich_ray.distributed.origin import Origin, here
-from ich_ray.distributed.own_exams import READER, READING, evaluate_config
+from ich_ray.distributed.own_exams import READER, READING, counting_of, evaluate_config
 from ich_ray.distributed.progress import bar
 from ich_ray.distributed.resources import options
 from ich_ray.distributed.session import Session
 from ich_ray.errors import QualityError
 from ich_ray.foreign_exams import ForeignExam
 from ich_ray.identity import content_hash
+from ich_ray.scored_volume import ScoredVolume
 from ich_ray.statistics.breakdown import Group
 from ich_ray.statistics.exam_statistics import Counting, ExamStatistics
 from ich_ray.statistics.foreign_counts import (
@@ -28,15 +30,23 @@ from ich_ray.statistics.foreign_counts import (
     cases_of,
     count_case,
     left_out,
+    needs_pixels,
     on_one_grid,
 )
 from ich_ray.statistics.pooled_exams import ComparedExams
 from ich_ray.storage.foreign_sources import read_exams
 from ich_ray.storage.objects import Store
 from ich_ray.storage.scored_maps import read_map
+from ich_ray.storage.source import unnamed
 
 PIECES = 256
 """Of the work, so that pools of any size have enough to share."""
+
+AT_ONCE = 16
+"""Requests for the state of maps."""
+
+SLICES_OF_A_MAP = 30
+"""For an estimate: nobody has read them yet."""
 
 Exams = Mapping[str, ForeignExam]
 
@@ -59,7 +69,7 @@ class CountCases:
             for case in (case for piece in batch["cases"] for case in pickle.loads(piece)):
                 found = count_case(
                     case,
-                    self._volumes(case) if case.has_maps else None,
+                    self._volumes(case),
                     score_slices=self.score_slices,
                     counting=self.counting,
                 )
@@ -67,23 +77,26 @@ class CountCases:
                     yield {"found": [one]}
 
     def _volumes(self, case: ForeignCase) -> CaseVolumes:
-        said = {f"predictions {name}": one for name, one in case.said.items()}
-        volumes = []
-        for name, one in {"the reference": case.truth, **said}.items():
-            assert one.map is not None, name
-            volumes.append(
-                read_map(self.store, one.map, name=f"{name}, {one.where}", ignored=self.ignored)
-            )
-        truth, *others = volumes
-        if truth.automatic:
+        """Read what is needed of a case's pixels."""
+        truth = self._map(case, case.truth, "the reference")
+        said = {n: self._map(case, one, f"predictions {n}") for n, one in case.said.items()}
+        read = {name: one for name, one in said.items() if one is not None}
+        if truth is not None and truth.automatic:
             raise QualityError(
                 f"the reference, {case.truth.where}: its DICOM SEG says that an algorithm alone "
                 "has made it (AUTOMATIC): that is a prediction; give the readers' segmentation"
             )
+        if truth is None or not case.has_maps:
+            return CaseVolumes(truth=truth, said=read)
         try:
-            return on_one_grid(truth, dict(zip(case.said, others, strict=True)))
+            return on_one_grid(truth, read)
         except QualityError as error:
             raise QualityError(f"exam of the reference's {case.truth.where}: {error}") from None
+
+    def _map(self, case: ForeignCase, one: ForeignExam, name: str) -> ScoredVolume | None:
+        if not needs_pixels(case, one) or one.map is None:
+            return None
+        return read_map(self.store, one.map, name=f"{name}, {one.where}", ignored=self.ignored)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +170,7 @@ class ForeignExams:
     def identity(self) -> dict[str, Any]:
         """Return what decides its figures: what the tables say, and the state of each map."""
         return {
+            "order": list(self.said),
             "predictions": {name: _hash_of(exams) for name, exams in self.said.items()},
             "reference": _hash_of(self.truth),
             "tuning": _hash_of(self.tuning),
@@ -180,7 +194,7 @@ class ForeignExams:
         return [
             Planned(
                 kind=_KIND,
-                units=len(self.cases) + len(self.tuning_cases),
+                units=_slices_about((*self.cases, *self.tuning_cases)),
                 setting="budget.statistics_seconds_per_1000_slices",
                 seconds=price / 1000 * len(self.said),
                 each=reserved_by(READER, processes=1),
@@ -207,8 +221,8 @@ class ForeignExams:
 
     def of_test(self, levels: Mapping[str, int]) -> dict[str, dict[str, ExamStatistics]]:
         """Return the same of the test exams, at each model's pixel threshold."""
-        paper = evaluate_config(self.run).paper
-        counting = {n: Counting(level=at, single_slices=paper) for n, at in levels.items()}
+        wanted = counting_of(evaluate_config(self.run))
+        counting = {name: replace(wanted, level=level) for name, level in levels.items()}
         return self._counted(self.cases, counting, what="count exams")
 
     def _counted(
@@ -241,27 +255,35 @@ class ForeignExams:
                 done = min(map(len, found.values()))
                 shown.update(done - shown.n)
                 meter.finished(0)
-            meter.finished(len(cases), more=False)
+            meter.finished(_slices_about(cases), more=False)
         return found
 
     def _map_states(self) -> list[list[str]]:
-        """Return the state of every map that is compared, by the folders that they lie in."""
+        """Return the state of every map that is read."""
         urls = sorted(
             {
                 one.map
                 for case in (*self.cases, *self.tuning_cases)
                 for one in (case.truth, *case.said.values())
-                if one.map is not None
+                if needs_pixels(case, one) and one.map is not None
             }
         )
-        folders = sorted({url.rpartition("/")[0] for url in urls})
-        states = {
-            item.url: item.etag for folder in folders for item in self.run.store.listing(folder)
-        }
-        return [[url, states.get(url, "")] for url in urls]
+        store = self.run.store
+
+        def state(url: str) -> list[str]:
+            with unnamed("a map"):
+                found = store.describe(url)
+            return [url, "" if found is None else found.etag]
+
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return list(pool.map(state, urls))
 
 
 _KIND = "statistics foreign"
+
+
+def _slices_about(cases: Sequence[ForeignCase]) -> int:
+    return sum(SLICES_OF_A_MAP if case.has_maps else 1 for case in cases)
 
 
 def _hash_of(exams: Exams) -> str:

@@ -27,10 +27,10 @@ from ich_ray.distributed.resources import options
 from ich_ray.distributed.session import Selection, Session, select
 from ich_ray.errors import ConfigError
 from ich_ray.statistics.breakdown import Group
-from ich_ray.statistics.exam_statistics import ExamStatistics
+from ich_ray.statistics.exam_statistics import Counting, ExamStatistics
 from ich_ray.statistics.pooled_exams import THRESHOLD, ComparedExams
 from ich_ray.statistics.reader_groups import reader_groups
-from ich_ray.storage.annotations_table import reads_of
+from ich_ray.storage.annotations_table import reads_of, reads_version
 from ich_ray.storage.tables import open_table
 from ich_ray.windows import preprocessing_id
 
@@ -49,6 +49,11 @@ def evaluate_config(run: Session) -> EvaluateConfig:
     if run.settings.evaluate is None:
         raise ConfigError("the settings have no [evaluate] section; add models and test to it")
     return run.settings.evaluate
+
+
+def counting_of(config: EvaluateConfig) -> Counting:
+    """Return what is counted of test exams."""
+    return Counting(lesion_voxels=config.lesion_voxels, single_slices=config.paper)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,10 @@ class OwnExams:
         """Return what decides its figures."""
         return {
             "models": {name: model.identity for name, model in self.models.items()},
+            "order": list(self.models),
+            "reads": {
+                one.corpus.name: reads_version(self.run.store, one.corpus.name) for one in self.test
+            },
             "test": [one.identity for one in self.test],
             "tuning": [one.identity for one in self.tuning],
             "preprocessing": preprocessing_id(self.run.settings.input),
@@ -191,7 +200,7 @@ class OwnExams:
                 name: _files(run, model, selection) for name, model in self.models.items()
             },
             levels=dict(levels),
-            single_slices=config.paper and bool(levels),
+            counting=counting_of(config) if levels else Counting(),
             grid=run.settings.input.size,
             threshold=threshold,
             score_slices=config.exam_score_slices,

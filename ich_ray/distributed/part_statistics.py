@@ -47,8 +47,8 @@ class StatisticsOfPart:
     levels: Mapping[str, int]
     """Model -> its pixel threshold; empty while that is being fixed."""
 
-    single_slices: bool
-    """Whether the published procedure wants the pixels of each slice."""
+    counting: Counting
+    """What else is counted of the exams, but for the level."""
 
     grid: int
     """`input.size`."""
@@ -82,7 +82,7 @@ class StatisticsOfPart:
             facts = facts_of(known, corpus=self.selection.corpus.name)
             for name, of_slice in rows.items():
                 counted = counted_slices(known, of_slice, grid=self.grid)
-                wanted = Counting(level=self.levels.get(name), single_slices=self.single_slices)
+                wanted = replace(self.counting, level=self.levels.get(name))
                 score = score_of(counted, slices=self.score_slices)
                 yield count_exam(name, facts, counted, score=score, counting=wanted)
             if self.threshold:

@@ -84,7 +84,10 @@ def settings_of_report(run: Session) -> dict[str, Any]:
     settings = for_record(run.settings, run.pseudonyms)
     views = ("audit", "show", "export", "experiment", "diagnose", "power")
     apart = ("store", "cluster", "submit", "budget", "log", "phantoms", *views)
-    for section in apart:
+    of_models = ("input", "predict", "identity", "models", "pseudo_labels", "ingest", "review")
+    foreign = bool(settings["evaluate"]["predictions"])
+    # What is set of our own networks says nothing of others.
+    for section in (*apart, *(of_models if foreign else ())):
         del settings[section]
     for corpus in settings["corpora"].values():
         del corpus["source"], corpus["labels"]

@@ -37,7 +37,11 @@ def methods(
         tuned_on: What fixed thresholds; empty where nothing did.
     """
     patients = len(found.exams.strata)
-    where = f"the tuning exams ({', '.join(tuned_on)})" if tuned_on else "p = 0.5"
+    where = (
+        f"fixed on the tuning exams ({', '.join(tuned_on)}), by the best DSC, before the test exams"
+        if tuned_on
+        else "p = 0.5, as no tuning exams were named"
+    )
     highest = (
         "highest probability of its slices"
         if config.exam_score_slices == 1
@@ -46,7 +50,7 @@ def methods(
     return (
         f"Exams: {len(found.exams.labels)} of {patients} patients; an exam's score is the "
         f"{highest}{', where it has none of its own' if config.predictions else ''}; its truth "
-        "whether any slice bleeds.",
+        "what is said of its slices, or of the exam as a whole.",
         "Exam AUC: interval on the logit scale and paired test by DeLong, patients being clusters "
         "(Obuchowski).",
         "Slice AUC likewise; slice F1 and the mean DSC of exams: the linearised variance of a "
@@ -65,7 +69,10 @@ def methods(
         "AUC is exact, ties at midranks. Pixel AP and DSC pool all pixels of all exams (micro), "
         "scores quantised to 16 bits of the logit; a slice without a bleed adds only false "
         "positives; a metric that a resample leaves undefined is dropped and counted.",
-        f"Pixel thresholds were fixed on {where}, by the best DSC, before the test exams.",
+        f"Lesions and marks of fewer than {config.lesion_voxels} voxels do not count."
+        if config.lesion_voxels > 1
+        else "Lesions and marks of a single voxel count too (evaluate.lesion_voxels).",
+        f"Pixel thresholds: {where}.",
         *_of_operating_points(found, tuned_on),
         *_of_rivals(found),
         "One training of each model: intervals hold the uncertainty of the exams, not that of the "

@@ -17,9 +17,6 @@ from ich_ray.statistics.masks.surfaces import SurfaceDistances
 from ich_ray.statistics.operating_points import OperatingPoint, PairedCalls
 from ich_ray.statistics.paper.figures import PaperFigures
 
-STUDENT, TEACHER = "semi_supervised", "baseline"
-"""Names of the two models that the headline compares."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Roc:

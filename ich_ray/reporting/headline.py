@@ -3,9 +3,9 @@
 import math
 from typing import Literal
 
-from ich_ray.reporting.contents import STUDENT, TEACHER, ModelResult, NamedDifference, Report
+from ich_ray.reporting.contents import ModelResult, NamedDifference, Report
 from ich_ray.statistics.bootstrap import Difference
-from ich_ray.statistics.comparison import METRICS, Metric
+from ich_ray.statistics.comparison import METRICS, STUDENT, TEACHER, Metric
 
 Verdict = Literal["better", "worse", "not distinguishable", "not measured"]
 

@@ -63,7 +63,7 @@ def signed(value: float) -> str:
 def bounds(interval: Interval) -> str:
     """Write the bounds of an interval; empty where it has none."""
     defined = math.isfinite(interval.low) and math.isfinite(interval.high)
-    return f"{interval.low:.3f} to {interval.high:.3f}" if defined else ""
+    return f"{interval.low:.3f} to {interval.high:.3f}".replace("-", MINUS) if defined else ""
 
 
 def signed_bounds(difference: Difference) -> str:

@@ -66,6 +66,9 @@ class Predicted:
     """Pixels at or above this level are called bleed."""
 
 
+STUDENT, TEACHER = "semi_supervised", "baseline"
+"""Names of the two models that the headline compares, where they are there."""
+
 Subject = tuple[str] | tuple[str, str]
 """A model, or two whose difference it is: first minus second."""
 
@@ -306,6 +309,17 @@ def exam_score(slice_probabilities: Sequence[float], *, slices: int) -> float:
     0.75
     """
     return float(np.mean(sorted(slice_probabilities, reverse=True)[:slices]))
+
+
+def main_pair(names: Sequence[str]) -> tuple[str, str] | None:
+    """Return whose difference the headline gives: student less teacher, else the first pair.
+
+    >>> main_pair(["semi_supervised", "baseline"]), main_pair(["only"])
+    (('semi_supervised', 'baseline'), None)
+    """
+    if STUDENT in names and TEACHER in names:
+        return STUDENT, TEACHER
+    return next(iter(pairs(names)), None)
 
 
 def pairs(names: Sequence[str]) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float64
 
 from ich_ray.statistics.exam_slices import CountedSlice
 from ich_ray.statistics.masks.exam_masks import ExamMasks, exam_masks
+from ich_ray.statistics.masks.lesions import LeastSize
 from ich_ray.statistics.pixel_histograms import SliceHistogram, merge, slice_histogram
 
 Subtypes = tuple[bool, bool, bool, bool, bool]
@@ -66,6 +67,9 @@ class Counting:
     level: int | None = None
     """The model's pixel threshold; None: masks are not looked at."""
 
+    lesion_voxels: int = 1
+    """Smaller lesions and marks do not count."""
+
     single_slices: bool = False
     """Whether the histogram of each slice is kept."""
 
@@ -88,6 +92,7 @@ def count_exam(
         counting: What else is counted.
     """
     wanted = counting or Counting()
+    least = LeastSize(amount=float(wanted.lesion_voxels))
     histograms, positive = [], []
     for item in slices:
         if item.levels is None or item.reference is None:
@@ -106,5 +111,5 @@ def count_exam(
         slice_labels=np.array([item.label for item in labelled], np.bool_),
         slice_scores=np.array([item.score for item in labelled], np.float64),
         slice_pixels=tuple(histograms) if wanted.single_slices else (),
-        masks=None if wanted.level is None else exam_masks(slices, level=wanted.level),
+        masks=None if wanted.level is None else exam_masks(slices, level=wanted.level, least=least),
     )

@@ -1,9 +1,10 @@
 """Predictions and reference of other software, counted exam by exam as our own are."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Bool
 from scipy.special import logit
 
 from ich_ray.errors import QualityError
@@ -13,6 +14,12 @@ from ich_ray.statistics.comparison import exam_score
 from ich_ray.statistics.exam_slices import CountedSlice
 from ich_ray.statistics.exam_statistics import Counting, ExamFacts, ExamStatistics, count_exam
 from ich_ray.statistics.score_levels import quantise_logits
+from ich_ray.volume import neighbours
+
+LARGEST_STEP_MM = 10.0
+"""Between slices of a head that are neighbours: of two slices alone no usual step is known."""
+
+Ignored = Bool[np.ndarray, "slice row column"] | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,10 +44,19 @@ class ForeignCase:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class CaseVolumes:
-    """The pixels of a case, all on one grid."""
+    """The pixels of a case that are needed; all on one grid where they are compared."""
 
-    truth: ScoredVolume
-    said: Mapping[str, ScoredVolume]
+    truth: ScoredVolume | None = None
+    said: Mapping[str, ScoredVolume] = field(default_factory=dict)
+
+
+def needs_pixels(case: ForeignCase, one: ForeignExam) -> bool:
+    """Return whether the map of a case's reference, or of a model, has to be read.
+
+    It is where pixels are compared, and where nothing else tells label or score of the exam.
+    """
+    silent = one.value is None and not one.slices
+    return one.map is not None and (case.has_maps or silent)
 
 
 def on_one_grid(truth: ScoredVolume, said: Mapping[str, ScoredVolume]) -> CaseVolumes:
@@ -61,16 +77,19 @@ def on_one_grid(truth: ScoredVolume, said: Mapping[str, ScoredVolume]) -> CaseVo
 
 def count_case(
     case: ForeignCase,
-    volumes: CaseVolumes | None,
+    volumes: CaseVolumes,
     *,
     score_slices: int,
     counting: Mapping[str, Counting],
 ) -> list[ExamStatistics]:
     """Count what each model says of a case.
 
+    Slices are those that the tables of the reference and of all models name; without such tables
+    those of the maps, where all have one.
+
     Args:
         case: The exam.
-        volumes: Its pixels; None without them.
+        volumes: Its pixels, as far as `needs_pixels` says.
         score_slices: The score of an exam whose own row has none is the mean of so many highest
             scores of its slices: those of the table, else the highest pixel of each.
         counting: Model -> what else is counted.
@@ -79,21 +98,34 @@ def count_case(
         exam=case.key,
         patient=case.patient,
         corpus="reference",
-        label=label_of(case.truth, None if volumes is None else volumes.truth),
+        label=label_of(case.truth, volumes.truth),
     )
+    named = slices_of_all(case)
     found = []
     for name, said in case.said.items():
-        pixels = [] if volumes is None else _with_pixels(volumes.truth, volumes.said[name])
-        slices = _of_tables(case.truth, said)
-        score = said.value
-        if score is None:
-            scores = list(said.slices.values()) or [item.score for item in pixels]
-            score = exam_score(scores, slices=score_slices)
-        if slices:
-            pixels = [_unlabelled(item) for item in pixels]
+        pixels: list[CountedSlice] = []
+        if case.has_maps:
+            assert volumes.truth is not None, case.key
+            pixels = _with_pixels(volumes.truth, volumes.said[name], labelled=named is None)
+        slices = [
+            CountedSlice(key=one, label=case.truth.slices[one] > 0, score=said.slices[one])
+            for one in named or ()
+        ]
+        score = _score(said, volumes.said.get(name), volumes.truth, slices=score_slices)
         counted = [*slices, *pixels] or [CountedSlice(key="exam", label=None, score=score)]
         found.append(count_exam(name, facts, counted, score=score, counting=counting.get(name)))
     return found
+
+
+def slices_of_all(case: ForeignCase) -> list[str] | None:
+    """Return the slices that all tables of a case name; None where one names none at all."""
+    if not case.truth.slices or not all(said.slices for said in case.said.values()):
+        return None
+    return [
+        name
+        for name in case.truth.slices
+        if all(name in said.slices for said in case.said.values())
+    ]
 
 
 def label_of(truth: ForeignExam, volume: ScoredVolume | None) -> bool:
@@ -106,31 +138,42 @@ def label_of(truth: ForeignExam, volume: ScoredVolume | None) -> bool:
     return bool(_marked(volume).any())
 
 
-def _of_tables(truth: ForeignExam, said: ForeignExam) -> list[CountedSlice]:
-    """Return the slices that reference and predictions both name."""
-    both = [name for name in truth.slices if name in said.slices]
-    return [
-        CountedSlice(key=name, label=truth.slices[name] > 0, score=said.slices[name])
-        for name in both
-    ]
+def _score(
+    said: ForeignExam, volume: ScoredVolume | None, truth: ScoredVolume | None, *, slices: int
+) -> float:
+    if said.value is not None:
+        return said.value
+    if said.slices:
+        return exam_score(list(said.slices.values()), slices=slices)
+    assert volume is not None, said.where
+    on_grid = truth is not None and truth.values.shape == volume.values.shape
+    ignored = truth.ignored if truth is not None and on_grid else None
+    return exam_score(_highest(volume, ignored), slices=slices)
 
 
-def _with_pixels(truth: ScoredVolume, said: ScoredVolume) -> list[CountedSlice]:
+def _highest(volume: ScoredVolume, ignored: Ignored) -> list[float]:
+    """Return the highest pixel of each slice; ignored ones do not count."""
+    values = volume.values if ignored is None else np.where(ignored, 0, volume.values)
+    return [float(value) for value in values.max(axis=(1, 2))]
+
+
+def _with_pixels(truth: ScoredVolume, said: ScoredVolume, *, labelled: bool) -> list[CountedSlice]:
     marked, spacing = _marked(truth), truth.spacing_mm
-    with np.errstate(divide="ignore"):
-        levels = quantise_logits(logit(said.values.astype(np.float64)))
+    before = _before(truth)
     slices = []
-    for i, score in enumerate(said.values.max(axis=(1, 2))):
+    for i, score in enumerate(_highest(said, truth.ignored)):
         ignored = None if truth.ignored is None else truth.ignored[i]
+        with np.errstate(divide="ignore"):
+            levels = quantise_logits(logit(said.values[i].astype(np.float64)))
         slices.append(
             CountedSlice(
                 key=str(i),
-                label=bool(marked[i].any()),
-                score=float(score),
-                levels=levels[i],
+                label=bool(marked[i].any()) if labelled else None,
+                score=score,
+                levels=levels,
                 reference=marked[i],
                 valid=None if ignored is None or not ignored.any() else ~ignored,
-                previous=str(i - 1) if i else None,
+                previous=None if before[i] is None else str(before[i]),
                 spacing_mm=None if spacing is None else spacing[1:],
                 extent_mm=None if spacing is None else spacing[0],
             )
@@ -138,24 +181,19 @@ def _with_pixels(truth: ScoredVolume, said: ScoredVolume) -> list[CountedSlice]:
     return slices
 
 
-def _marked(volume: ScoredVolume) -> np.ndarray:
-    marked = volume.values > 0
+def _before(volume: ScoredVolume) -> list[int | None]:
+    """Return the physical neighbour before each slice: a bleed does not pass what is left out."""
+    at = volume.positions_mm
+    return [
+        near if near is not None and abs(at[i] - at[near]) <= LARGEST_STEP_MM else None
+        for i, (near, _) in enumerate(neighbours(at))
+    ]
+
+
+def _marked(volume: ScoredVolume) -> Bool[np.ndarray, "slice row column"]:
+    """Return the voxels that a reference marks; of one in fractions those of one half or more."""
+    marked = volume.values >= 0.5
     return marked if volume.ignored is None else marked & ~volume.ignored
-
-
-def _unlabelled(item: CountedSlice) -> CountedSlice:
-    """Return a slice whose label the tables tell."""
-    return CountedSlice(
-        key=item.key,
-        label=None,
-        score=item.score,
-        levels=item.levels,
-        reference=item.reference,
-        valid=item.valid,
-        previous=item.previous,
-        spacing_mm=item.spacing_mm,
-        extent_mm=item.extent_mm,
-    )
 
 
 def cases_of(
@@ -219,13 +257,8 @@ def left_out(
             f"Pixels are compared in {maps} of {len(cases)} exams: the others lack the map of a "
             "model, or of the reference."
         )
-    unscored = sum(
-        name not in of.slices
-        for case in cases
-        for of in case.said.values()
-        for name in case.truth.slices
-        if of.slices
-    )
+    shared = [(case, slices_of_all(case)) for case in cases]
+    unscored = sum(len(case.truth.slices) - len(of) for case, of in shared if of is not None)
     if unscored:
         sentences.append(
             f"{unscored} slices that the reference labels have no score of a model, and are left "

@@ -26,7 +26,7 @@ from ich_ray.statistics.by_slice import (
     slice_differences,
     slice_figures,
 )
-from ich_ray.statistics.comparison import pairs
+from ich_ray.statistics.comparison import main_pair, pairs
 from ich_ray.statistics.pooled_exams import ComparedExams, Found, by_patient, scored_slices
 from ich_ray.statistics.precision_recall import PrecisionRecall, precision_recall
 from ich_ray.statistics.roc_band import RocBand, roc_band
@@ -46,6 +46,11 @@ class FurtherFigures:
 
     overlap_differences: tuple[ExamOverlapDifference, ...]
     groups: tuple[GroupFigures, ...]
+    """Those with a positive exam."""
+
+    compared: tuple[str, str] | None
+    """Whose difference the groups give, first minus second."""
+
     bands: Mapping[str, RocBand]
     precision_recall: Mapping[str, PrecisionRecall]
 
@@ -83,6 +88,12 @@ def further_figures(
     }
     facts = [first[key].facts for key in seen.keys]
     labels = seen.exams.labels
+    every = [
+        *type_groups(facts, labels),
+        *corpus_groups(facts, labels),
+        *thickness_groups(facts, labels),
+        *groups,
+    ]
     curves = {
         name: precision_recall(by_patient(of, seen, lambda one: one.pixels))
         for name, of in found.items()
@@ -98,17 +109,13 @@ def further_figures(
         else (),
         groups=tuple(
             break_down(
-                [
-                    *type_groups(facts, labels),
-                    *corpus_groups(facts, labels),
-                    *thickness_groups(facts, labels),
-                    *groups,
-                ],
+                [one for one in every if (one.labels & one.members).any()],
                 scores,
                 seen.exams,
-                main=compared[0] if compared else None,
+                main=main_pair(list(found)),
             )
         ),
+        compared=main_pair(list(found)),
         bands={name: roc_band(of, seen.exams, seed=seed) for name, of in scores.items()},
         precision_recall={name: curve for name, curve in curves.items() if curve is not None},
     )

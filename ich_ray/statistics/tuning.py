@@ -30,17 +30,18 @@ UNTUNED_LEVEL = int(score_levels.quantise_logits(np.zeros(1, np.float32))[0])
 
 
 def tune(found: Found, *, where: Sequence[str]) -> Tuned:
-    """Fix the thresholds of a model; p = 0.5 for pixels and slices without tuning exams.
+    """Fix the thresholds of a model; p = 0.5 where no tuning exam has a mask, or slices.
 
     Args:
         found: What it says of the tuning exams.
         where: Their selections; empty where there are none.
 
     Raises:
-        QualityError: None of the tuning exams has a positive pixel.
+        QualityError: Tuning exams have masks, and none of them a positive pixel.
     """
+    has_masks = any(len(one.pixels.level) for one in found.values())
     return Tuned(
-        level=best_level(found, where=where) if where else UNTUNED_LEVEL,
+        level=best_level(found, where=where) if has_masks else UNTUNED_LEVEL,
         slice_threshold=best_f1_threshold(scored_slices(found)) if where else NO_TUNING,
         exams=scored(found),
     )

@@ -57,6 +57,12 @@ def reads_change(
     return _change(store, store.url("corpora", corpus, "reads"), READS_SCHEMA, rows)
 
 
+def reads_version(store: Store, corpus: str) -> int:
+    """Return the version of a corpus's reads; -1 where it has none."""
+    table = open_table(store, store.url("corpora", corpus, "reads"))
+    return -1 if table is None else table.version
+
+
 def reads_of(store: Store, corpus: str) -> dict[str, list[Read]]:
     """Return exam -> what its readers say, by reader; nothing where a corpus has no reads."""
     table = open_table(store, store.url("corpora", corpus, "reads"))

@@ -351,7 +351,9 @@ def assert_exists(command: list[str]) -> None:
         return
     stage, *rest = arguments
     assert stage in (*STAGES, *FAMILIES, *VIEWS, "STAGE"), command
-    if rest and rest[0] != "SETTINGS.toml":
+    if rest and rest[0].startswith("--"):
+        settings_of(arguments_of(stage, rest))
+    elif rest and rest[0] != "SETTINGS.toml":
         words = "CORPUS" if stage in VIEWS else ""
         settings_of(arguments_of(stage, [str(REPOSITORY / rest[0]), *rest[1:]], words=words))
 

@@ -1,14 +1,23 @@
 """An evaluation says the same to the last bit, however its exams and its work are divided."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from ich_ray.distributed.report import make_report
 from tests.cluster.tiny_experiment import carry_out, opened
 
-FIGURES = ("models", "differences", "bootstrap_auc", "operating_points", "paired_calls")
+REPOSITORY = Path(__file__).parents[2]
+FIGURES = (
+    *("models", "differences", "bootstrap_auc", "operating_points", "paired_calls"),
+    *("further", "calibration", "lesions", "surfaces", "volumes", "paper"),
+)
 
 
 def evaluated(finished: Path, root: Path, *, slices_per_part: int, actors: int) -> dict[str, Any]:
@@ -20,6 +29,7 @@ def evaluated(finished: Path, root: Path, *, slices_per_part: int, actors: int) 
         f"corpora.c={{ layout='folder', source='{finished}/dicom/c', "
         f"slices_per_part={slices_per_part} }}",
         f"evaluate.actors={actors}",
+        "evaluate.paper=true",
         f"predict.actors={actors}",
         # Other slices beside it in a batch would round a slice's map otherwise.
         "predict.batch=1",
@@ -28,8 +38,21 @@ def evaluated(finished: Path, root: Path, *, slices_per_part: int, actors: int) 
         carry_out(run, ("ingest", "c"))
         shards = len(run.corpus("c").files)
         make_report(run)
+    return {"shards": shards} | figures_in(root)
+
+
+def approximately(value: Any) -> Any:
+    """Compare numbers however deep they lie to a part in a million."""
+    if isinstance(value, dict):
+        return {key: approximately(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [approximately(item) for item in value]
+    return pytest.approx(value, rel=1e-6) if isinstance(value, float) else value
+
+
+def figures_in(root: Path) -> dict[str, Any]:
     report = json.loads((root / "report" / "report.json").read_text())
-    return {"shards": shards} | {key: report[key] for key in FIGURES}
+    return {key: report[key] for key in FIGURES}
 
 
 def test_figures_do_not_depend_on_shards_and_workers(finished: Path, tmp_path: Path) -> None:
@@ -39,5 +62,30 @@ def test_figures_do_not_depend_on_shards_and_workers(finished: Path, tmp_path: P
     )
     assert (one.pop("shards"), two.pop("shards")) == (1, 2)
     assert many.pop("shards") > 4
+    # A network's probability may end in another digit where other threads make it.
+    calibrations = [of.pop("calibration") for of in (one, two, many)]
+    assert calibrations[1] == approximately(calibrations[0])
+    assert calibrations[2] == approximately(calibrations[0])
     assert one == two == many
     assert one["models"]["baseline"]["dsc"]["estimate"] > 0
+    assert one["lesions"]
+    assert one["paper"]
+
+
+def test_seven_workers_say_what_one_says(root: Path) -> None:
+    """In a process of its own, whose Ray is told of more cores than there may be."""
+    said = []
+    for actors in (1, 7):
+        shutil.rmtree(root / "store" / "evaluations", ignore_errors=True)
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "jobs", "evaluate", "settings.toml"),
+                *("cluster.num_cpus=8", f"evaluate.actors={actors}", "evaluate.resamples=700"),
+            ],
+            cwd=root,
+            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+            check=True,
+            capture_output=True,
+        )
+        said.append(figures_in(root))
+    assert said[0] == said[1]

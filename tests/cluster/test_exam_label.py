@@ -8,7 +8,7 @@ from ich_ray.distributed.origin import here
 from ich_ray.distributed.part_statistics import StatisticsOfPart, exam_label
 from ich_ray.distributed.session import Selection
 from ich_ray.exam import Geometry, Slice
-from ich_ray.statistics.exam_statistics import ExamStatistics
+from ich_ray.statistics.exam_statistics import Counting, ExamStatistics
 from ich_ray.stopwatch import Stopwatch
 from ich_ray.storage import corpus, slice_rows
 from ich_ray.storage.objects import Store
@@ -66,7 +66,7 @@ def statistics(folder: Path, exams: list[list[Slice]]) -> list[ExamStatistics]:
         selection=Selection(found, None, (), 0),
         predictions={},
         levels={},
-        single_slices=False,
+        counting=Counting(),
         grid=0,
         threshold=True,
         score_slices=1,

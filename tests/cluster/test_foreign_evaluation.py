@@ -53,7 +53,7 @@ def evaluated(capsys: pytest.CaptureFixture[str], root: Path, *arguments: str) -
             f"store.root={root}/store",
             f"evaluate.report={root}/report",
             "evaluate.resamples=200",
-            "evaluate.paper=true",
+            f"evaluate.paper={str(arguments.count('--predictions') > 1).lower()}",
         ]
     )
     said = capsys.readouterr()
@@ -185,6 +185,58 @@ def test_a_tuning_reference_fixes_thresholds_and_operating_points(
     assert report["calibration"][0]["temperature"] is not None
 
 
+def test_scores_alone_have_operating_points_too(
+    ray_cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said, truth = tables(tmp_path)
+    rows = list(csv.reader(truth.read_text().splitlines()))[1:]
+    test = write_csv(tmp_path / "test.csv", "exam,label,patient", rows[:14])
+    tuning = write_csv(tmp_path / "tuning.csv", "exam,label,patient", rows[14:])
+    places = ("--reference", str(test), "--tuning-reference", str(tuning))
+    report = evaluated(capsys, tmp_path, "--predictions", str(said), *places)
+    assert len(report["operating_points"]) == 6
+    assert report["models"]["ours"]["pixel_threshold"] == 0.5
+    assert report["calibration"][0]["temperature"] is not None
+    assert "input" not in report["settings"]
+    answered = {item["number"] for item in report["claim"] if item["status"] == "reported"}
+    assert not {9, 11} & answered
+
+
+def test_maps_against_labels_and_scores_against_maps(
+    ray_cluster: None, maps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = [heads(i) for i in range(len(NAMES))]
+    labels = [int(mask.any()) for mask, _ in made]
+    truth = write_csv(tmp_path / "truth.csv", "exam,label", [*zip(NAMES, labels, strict=True)])
+    highest = [float(p.max()) for _, p in made]
+    said = write_csv(tmp_path / "said.csv", "exam,score", [*zip(NAMES, highest, strict=True)])
+    own = roc_auc_score(labels, highest)
+    for predictions, reference in ((maps / "sharp", truth), (said, maps / "reference")):
+        root = tmp_path / predictions.stem
+        report = evaluated(
+            capsys,
+            root,
+            *("--predictions", str(predictions), "--reference", str(reference)),
+        )
+        (model,) = (m for m in report["models"].values() if m["kind"] == "network")
+        assert model["exam_auc"]["estimate"] == pytest.approx(own)
+        assert model["dsc"]["estimate"] is None
+
+
+def test_the_order_of_predictions_makes_another_report(
+    ray_cluster: None, maps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said, truth = tables(tmp_path)
+    other = write_csv(tmp_path / "other.csv", "exam,score", [(n, 0.5) for n in NAMES])
+    orders = []
+    for first, second in ((said, other), (other, said)):
+        places = ("--predictions", str(first), "--predictions", str(second))
+        report = evaluated(capsys, tmp_path, *places, "--reference", str(truth))
+        orders.append(next(iter(report["differences"])))
+        assert report["paper"]["a"] == second.stem
+    assert orders == ["other_minus_ours", "ours_minus_other"]
+
+
 def refused(capsys: pytest.CaptureFixture[str], root: Path, *arguments: str) -> str:
     code = main(["evaluate", *arguments, f"store.root={root}/store"])
     said = capsys.readouterr()
@@ -274,15 +326,17 @@ def test_a_segmentation_that_an_algorithm_made_is_no_reference(
     ray_cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     images = head_slices()
-    rng = np.random.default_rng(0)
     for folder, kind in (("made", "AUTOMATIC"), ("read", "MANUAL"), ("said", "AUTOMATIC")):
         (tmp_path / folder).mkdir()
-        for exam in range(4):
+        for exam in range(6):
             values = np.zeros(MAP_SHAPE, np.uint8)
             values[2, 2:4, 2:5] = 1 if exam % 2 else 0
-            values[0, 0, 0] = 1 if folder == "said" or exam % 2 else int(rng.integers(2))
+            values[0, 0, 0] = 1 if folder == "said" or exam % 2 else 0
             data = as_seg(images, values, algorithm=kind)
             (tmp_path / folder / f"{exam}.dcm").write_bytes(data)
     said = ("--predictions", str(tmp_path / "said"), "--reference")
     line = refused(capsys, tmp_path, *said, str(tmp_path / "made"))
-    assert "the reference, map 1 of 4 by name: its DICOM SEG says" in line
+    assert "the reference, map 1 of 6 by name: its DICOM SEG says" in line
+    report = evaluated(capsys, tmp_path, *said, str(tmp_path / "read"))
+    # Slice 0 and slice 2 are no neighbours: two lesions an exam.
+    assert report["lesions"][0]["num_lesions"] == 6

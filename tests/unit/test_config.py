@@ -202,6 +202,9 @@ def test_progress_that_would_be_told_without_end_is_refused() -> None:
         ),
         ({"models": {"a": "a"}, "test": ("c",), "margins": {"auc": 0.1}}, "known are exam_auc"),
         ({"models": {"a": "a"}, "test": ("c",), "margins": {"dsc": 0.0}}, "a loss above 0"),
+        ({"models": {"a": "a"}, "test": ("c",), "paper": True}, "compares two models, and there"),
+        ({"models": {"empty_masks": "a"}, "test": ("c",)}, "is the name of a rival"),
+        ({"predictions": {"a": "a"}, "reference": "r", "ignored_value": 256}, "at most 255"),
     ],
 )
 def test_an_evaluation_names_what_it_compares_and_what_belongs_to_it(
@@ -217,6 +220,7 @@ def test_an_evaluation_names_what_it_compares_and_what_belongs_to_it(
         ({"exams": ()}, "name the size"),
         ({"auc_differences": ()}, "auc_differences must name"),
         ({"prevalence": 1.0}, "a share below 1"),
+        ({"dsc_differences": (0.0,)}, "every corpus shows no difference"),
         ({"correlation": 1.0}, "below 1"),
     ],
 )

@@ -123,3 +123,13 @@ def test_an_exam_is_counted_as_far_as_asked() -> None:
     assert int(whole.pixels.pos.sum()) == 32
     assert int(whole.positive_pixels.neg.sum()) == 2 * (256 - 16)
     assert whole.largest_slice == "s2"
+
+
+def test_small_lesions_and_marks_do_not_count_where_that_is_asked() -> None:
+    facts = ExamFacts(exam="e", patient="p", corpus="c", label=True)
+    wanted = Counting(level=LEVEL, lesion_voxels=5)
+    found = count_exam("m", facts, an_exam(), score=0.5, counting=wanted)
+    assert found.masks is not None
+    assert found.masks.lesions.voxels.tolist() == [32]
+    assert found.masks.lesions.alarm_voxels.tolist() == []
+    assert found.masks.lesions.num_small_marks == 1

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from ich_ray.statistics.foreign_counts import (
     count_case,
     label_of,
     left_out,
+    needs_pixels,
     on_one_grid,
 )
 
@@ -38,7 +41,7 @@ def test_exams_are_numbered_and_named_by_nothing_else() -> None:
         ("0000001", "0000001"),
         ("0000002", "0000001"),
     ]
-    (first,) = count_case(cases[0], None, score_slices=1, counting={})
+    (first,) = count_case(cases[0], CaseVolumes(), score_slices=1, counting={})
     assert (first.facts.exam, first.score, first.facts.label) == ("0000001", 0.4, True)
     assert "DOE" not in repr(first)
 
@@ -65,7 +68,7 @@ def test_slices_that_both_tables_name_are_counted() -> None:
     truth = {"e": foreign("e", slices={"1": 0.0, "2": 1.0, "3": 1.0})}
     said = {"m": {"e": foreign("e", slices={"2": 0.9, "1": 0.2, "7": 0.99})}}
     cases = cases_of(truth, said)
-    (found,) = count_case(cases[0], None, score_slices=2, counting={})
+    (found,) = count_case(cases[0], CaseVolumes(), score_slices=2, counting={})
     assert found.slice_labels.tolist() == [False, True]
     assert found.slice_scores.tolist() == [0.2, 0.9]
     # The exam's score is of all slices that the model names.
@@ -141,3 +144,86 @@ def test_all_models_are_counted_on_one_grid_where_files_leave_slices_out() -> No
     assert found.truth.values.shape == (4, 4, 4)
     assert found.truth.values.tolist() == whole.tolist()
     assert found.said["sparse"].values.tolist() == whole.tolist()
+
+
+def test_a_reference_of_maps_labels_exams_whose_predictions_are_scores_alone() -> None:
+    mask = np.zeros((2, 4, 4))
+    mask[1, 1, 1] = 1
+    (case,) = cases_of({"e": foreign("e", map="t")}, {"m": {"e": foreign("e", 0.7)}})
+    assert needs_pixels(case, case.truth)
+    assert not needs_pixels(case, case.said["m"])
+    (found,) = count_case(case, CaseVolumes(truth=volume(mask)), score_slices=1, counting={})
+    assert (found.facts.label, found.score) == (True, 0.7)
+    assert len(found.pixels.level) == 0
+    assert len(found.slice_labels) == 0
+
+
+def test_predictions_of_maps_score_exams_whose_reference_has_labels_alone() -> None:
+    p = np.full((2, 4, 4), 0.1)
+    p[1, 2, 2] = 0.8
+    truth = {"e": foreign("e", 0.0)}
+    said = {"maps": {"e": foreign("e", map="m")}, "scores": {"e": foreign("e", 0.4, map=None)}}
+    (case,) = cases_of(truth, said)
+    assert needs_pixels(case, case.said["maps"])
+    volumes = CaseVolumes(said={"maps": volume(p)})
+    maps, scores = count_case(case, volumes, score_slices=1, counting={})
+    assert (maps.score, scores.score) == (pytest.approx(0.8), 0.4)
+
+
+def test_models_are_compared_on_the_same_slices() -> None:
+    truth = {"e": foreign("e", slices={"1": 0.0, "2": 1.0, "3": 1.0, "4": 0.0})}
+    said = {
+        "a": {"e": foreign("e", slices={"1": 0.1, "2": 0.9, "3": 0.8})},
+        "b": {"e": foreign("e", slices={"4": 0.2, "3": 0.7, "2": 0.6})},
+    }
+    cases = cases_of(truth, said)
+    a, b = count_case(cases[0], CaseVolumes(), score_slices=1, counting={})
+    assert a.slice_labels.tolist() == b.slice_labels.tolist() == [True, True]
+    assert (a.slice_scores.tolist(), b.slice_scores.tolist()) == ([0.9, 0.8], [0.6, 0.7])
+    (said_out,) = left_out(truth, said, cases, others=0)
+    assert said_out.startswith("2 slices")
+
+
+def test_slices_of_maps_count_for_all_models_where_one_has_no_table_of_slices() -> None:
+    mask = np.zeros((2, 4, 4))
+    mask[0, 0, 0] = 1
+    truth = {"e": foreign("e", map="t", slices={"x": 1.0, "y": 0.0})}
+    said = {
+        "table": {"e": foreign("e", map="a", slices={"x": 0.9, "y": 0.3})},
+        "maps": {"e": foreign("e", map="b")},
+    }
+    (case,) = cases_of(truth, said)
+    volumes = on_one_grid(volume(mask), {n: volume(mask * 0.6) for n in ("table", "maps")})
+    table, maps = count_case(case, volumes, score_slices=1, counting={})
+    assert table.slice_labels.tolist() == maps.slice_labels.tolist() == [True, False]
+    assert table.score == 0.9
+    assert maps.score == pytest.approx(0.6)
+
+
+def test_a_bleed_does_not_pass_slices_that_files_leave_out() -> None:
+    mask = np.ones((2, 2, 2))
+    far = volume(mask, sparse=True)
+    planes = (far.planes[0], Plane((0.0, 0.0, 85.0), (0.5, 0.0, 0.0), (0.0, 0.5, 0.0)))
+    apart = replace(far, planes=planes)
+    (case,) = cases_of({"e": foreign("e", map="t")}, {"m": {"e": foreign("e", map="m")}})
+    counting = {"m": Counting(level=32768)}
+    for of, lesions in ((far, [8]), (apart, [4, 4])):
+        volumes = CaseVolumes(truth=of, said={"m": of})
+        (found,) = count_case(case, volumes, score_slices=1, counting=counting)
+        assert found.masks is not None
+        assert found.masks.lesions.voxels.tolist() == lesions
+
+
+def test_a_reference_in_fractions_marks_from_one_half() -> None:
+    assert not label_of(foreign("e"), volume(np.full((1, 2, 2), 0.49)))
+    assert label_of(foreign("e"), volume(np.full((1, 2, 2), 0.5)))
+
+
+def test_ignored_pixels_make_no_score() -> None:
+    p, ignored = np.full((1, 2, 2), 0.1), np.zeros((1, 2, 2), np.bool_)
+    p[0, 1, 1], ignored[0, 1, 1] = 0.99, True
+    case, _ = with_maps(np.zeros((1, 2, 2)), p)
+    volumes = CaseVolumes(truth=volume(np.zeros((1, 2, 2)), ignored=ignored), said={"m": volume(p)})
+    (found,) = count_case(case, volumes, score_slices=1, counting={})
+    assert found.score == pytest.approx(0.1)
+    assert found.slice_scores == pytest.approx([0.1])

@@ -41,7 +41,8 @@ class Calibration:
     """Biased upward; see `expected_calibration_error`."""
 
     slope: Interval
-    """1 is right; below, the scores are too extreme."""
+    """1 is right; below, the scores are too extreme. Infinite, in JSON null, where a threshold
+    separates the classes; null too where all scores are alike."""
 
     intercept: Interval
     """In the large: 0 is right; below, the scores are too high."""

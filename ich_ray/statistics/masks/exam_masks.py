@@ -10,7 +10,7 @@ import numpy as np
 
 from ich_ray.exam_summary import voxel_mm3
 from ich_ray.statistics.exam_slices import CountedSlice
-from ich_ray.statistics.masks.lesions import ExamLesions, ScoredExam, exam_lesions
+from ich_ray.statistics.masks.lesions import ExamLesions, LeastSize, ScoredExam, exam_lesions
 from ich_ray.statistics.masks.surfaces import ExamSurfaces, Spacing, exam_surfaces
 
 UNEVEN = 0.25
@@ -29,7 +29,9 @@ class ExamMasks:
     reference_ml: float
 
 
-def exam_masks(slices: Sequence[CountedSlice], *, level: int) -> ExamMasks | None:
+def exam_masks(
+    slices: Sequence[CountedSlice], *, level: int, least: LeastSize | None = None
+) -> ExamMasks | None:
     """Look at the masks of an exam in three dimensions.
 
     Slices of another size than the first that is marked make an exam without masks: nothing lies
@@ -38,6 +40,7 @@ def exam_masks(slices: Sequence[CountedSlice], *, level: int) -> ExamMasks | Non
     Args:
         slices: In order; those without a reference mask are left out, and break what they part.
         level: Pixels at or above it are called bleed.
+        least: Of lesions and marks; one voxel if absent.
 
     Returns:
         None where no slice has a mask.
@@ -45,12 +48,13 @@ def exam_masks(slices: Sequence[CountedSlice], *, level: int) -> ExamMasks | Non
     marked = [item for item in slices if item.levels is not None and item.reference is not None]
     if not marked or len({item.levels.shape for item in marked if item.levels is not None}) > 1:
         return None
-    levels = np.stack([item.levels for item in marked if item.levels is not None])
-    reference = np.stack([item.reference for item in marked if item.reference is not None])
+    box = _box(marked, level)
+    levels = np.stack([item.levels[box] for item in marked if item.levels is not None])
+    reference = np.stack([item.reference[box] for item in marked if item.reference is not None])
     valid = None
     if any(item.valid is not None for item in marked):
         every = np.ones(levels.shape[1:], np.bool_)
-        valid = np.stack([every if item.valid is None else item.valid for item in marked])
+        valid = np.stack([every if item.valid is None else item.valid[box] for item in marked])
     follows = np.array([False, *(b.previous == a.key for a, b in pairwise(marked))], dtype=np.bool_)
     spacing = _spacing(marked) if follows[1:].all() else None
     called = levels >= level if valid is None else (levels >= level) & valid
@@ -65,11 +69,28 @@ def exam_masks(slices: Sequence[CountedSlice], *, level: int) -> ExamMasks | Non
                 voxel_mm3=None if spacing is None else math.prod(spacing),
             ),
             level=level,
+            least=least,
         ),
         surfaces=exam_surfaces(called, true, spacing),
         predicted_ml=_volume_ml(marked, [int(one.sum()) for one in called]),
         reference_ml=_volume_ml(marked, [int(one.sum()) for one in true]),
     )
+
+
+def _box(slices: Sequence[CountedSlice], level: int) -> tuple[slice, slice]:
+    """Return the rows and columns that hold all that is marked: far less than the whole head."""
+    rows, columns = [], []
+    for item in slices:
+        assert item.levels is not None, item.key
+        assert item.reference is not None, item.key
+        marked = (item.levels >= level) | item.reference
+        rows.append(np.flatnonzero(marked.any(axis=1)))
+        columns.append(np.flatnonzero(marked.any(axis=0)))
+    found = [np.concatenate(places) for places in (rows, columns)]
+    if not len(found[0]):
+        return slice(0, 1), slice(0, 1)
+    down, across = (slice(int(places.min()), int(places.max()) + 1) for places in found)
+    return down, across
 
 
 def _volume_ml(slices: Sequence[CountedSlice], pixels: Sequence[int]) -> float:

@@ -69,7 +69,7 @@ class SurfaceDistances:
     """Exams with a mark where the reference holds no bleed; in none of the figures."""
 
     hd95_mm: Interval
-    """The median; infinite where half of the exams are missed."""
+    """The median; infinite, in JSON null, where half of the exams are missed (`num_missed`)."""
 
     nsd_1mm: Interval
     """The mean."""
