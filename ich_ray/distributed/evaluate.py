@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float64
+
 from ich_ray.capacity import Need
 from ich_ray.config import EvaluateConfig
 from ich_ray.distributed.estimates import Planned
@@ -15,7 +18,15 @@ from ich_ray.distributed.resources import check_fits
 from ich_ray.distributed.session import Session
 from ich_ray.settings import resolved
 from ich_ray.statistics.calibration.calibration import ModelCalibration, model_calibration
-from ich_ray.statistics.comparison import Compared, Exams, Predicted, compare, main_pair, pairs
+from ich_ray.statistics.comparison import (
+    Compared,
+    Exams,
+    Predicted,
+    Resampled,
+    compare,
+    main_pair,
+    pairs,
+)
 from ich_ray.statistics.further_figures import FurtherFigures, further_figures
 from ich_ray.statistics.masks.mask_figures import MaskFigures, mask_figures
 from ich_ray.statistics.operating_points import OperatingPoint, PairedCalls, Rule, paired_calls
@@ -30,6 +41,7 @@ from ich_ray.statistics.pooled_exams import (
     scored,
     threshold_rival,
 )
+from ich_ray.statistics.resampled_change import ResampledChange, resampled_change
 from ich_ray.statistics.tuning import points_of, tune
 
 
@@ -46,6 +58,9 @@ class Evaluation:
     further: FurtherFigures
     masks: MaskFigures
     calibration: tuple[ModelCalibration, ...]
+    resampled: ResampledChange | None
+    """The difference of the headline's exam AUCs over the resamples."""
+
     paper: PaperFigures | None
     """By the published procedure, where that was asked for."""
 
@@ -162,6 +177,7 @@ def evaluate(run: Session, source: Source) -> Evaluation:
             )
             for name in models
         ),
+        resampled=resampled_change(main, _change(samples, main)) if main else None,
         paper=paper_comparison(found, seen, tuned, main, seed=config.seed)
         if config.paper and main
         else None,
@@ -182,6 +198,11 @@ def evaluate(run: Session, source: Source) -> Evaluation:
         notes=tuple(source.notes()),
         shown_slices={exam: s.largest_slice for exam, s in found[source.names[-1]].items()},
     )
+
+
+def _change(samples: Resampled, pair: tuple[str, str]) -> Float64[np.ndarray, " resample"]:
+    first, second = (samples.values[name]["exam_auc"] for name in pair)
+    return np.asarray(first - second)
 
 
 def source_of(run: Session) -> Source:

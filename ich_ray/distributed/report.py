@@ -26,6 +26,7 @@ from ich_ray.distributed.report_facts import facts_of, settings_of_report
 from ich_ray.distributed.report_methods import methods
 from ich_ray.distributed.session import Session, code_revision, fingerprint
 from ich_ray.reporting.contents import (
+    TITLES,
     ModelResult,
     NamedDifference,
     Report,
@@ -38,13 +39,6 @@ from ich_ray.statistics.pooled_exams import EMPTY, THRESHOLD
 from ich_ray.statistics.score_levels import probability_of_level
 from ich_ray.storage.urls import join
 
-TITLES = {
-    "baseline": "Teacher (baseline)",
-    "semi_supervised": "Student (semi-supervised)",
-    "labelled_alone": "Student (labelled slices alone)",
-    THRESHOLD: "Plain intensity threshold",
-    EMPTY: "Empty masks",
-}
 FILES = ("report.json", "index.html")
 
 
@@ -145,6 +139,7 @@ def _report(run: Session, source: Source, found: Evaluation, identity: str) -> R
         margins={metric: config.margins[metric] for metric in METRICS if metric in config.margins},
         prevalence=config.prevalence or float(found.exams.labels.mean()),
         further=found.further,
+        resampled=found.resampled,
         calibration=found.calibration,
         lesions=found.masks.lesions,
         surfaces=found.masks.surfaces,

@@ -1,6 +1,7 @@
 """Which slices of the test exams the report shows, and what each model marks on them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from ich_ray.distributed.part_statistics import reference_of
 from ich_ray.distributed.predict import prediction_task
 from ich_ray.distributed.session import Selection, Session, select
 from ich_ray.exam import Slice
-from ich_ray.reporting.contents import GallerySlice
+from ich_ray.reporting.contents import TITLES, GallerySlice
 from ich_ray.statistics.score_levels import quantise_logits
+from ich_ray.statistics.shown_exams import ShownExam, shown_exams
 from ich_ray.storage.corpus import hounsfield, index_table, read_exams
 from ich_ray.storage.predictions import decode_map
 from ich_ray.storage.tables import open_table, read_rows
@@ -24,20 +26,38 @@ BRAIN_WINDOW = (0.0, 80.0)
 
 
 def gallery(run: Session, found: Evaluation) -> list[GallerySlice]:
-    """Choose exams evenly over the positive ones, by score, and the highest negative ones."""
-    config = evaluate_config(run)
+    """Choose the largest gains and losses of the headline's models, and some of all others."""
+    config, dsc = evaluate_config(run), found.further.exam_dsc
+    pair = found.further.compared
+    gains = dsc[pair[0]] - dsc[pair[1]] if pair else np.full(len(found.exam_keys), np.nan)
     scores = found.predicted[found.names[-1]].scores
-    order = np.argsort(-scores, kind="stable")
-    positive = [found.exam_keys[i] for i in order if found.exams.labels[i]]
-    negative = [found.exam_keys[i] for i in order if not found.exams.labels[i]]
-    count = min(len(positive), max(1, config.gallery * 3 // 4))
-    chosen = [positive[i] for i in np.linspace(0, len(positive) - 1, count).round().astype(int)]
-    chosen += negative[: config.gallery - count]
-    wanted = {exam: found.shown_slices[exam] for exam in chosen}
+    chosen = shown_exams(found.exams.labels, scores, gains, count=config.gallery)
+    wanted = {
+        found.exam_keys[one.exam]: found.shown_slices[found.exam_keys[one.exam]] for one in chosen
+    }
     shown: dict[str, GallerySlice] = {}
     for selection in select(run, config.test):
         shown |= _of_selection(run, found, selection, wanted)
-    return [shown[exam] for exam in chosen if exam in shown]
+    return [
+        replace(shown[found.exam_keys[one.exam]], caption=_caption(found, one))
+        for one in chosen
+        if found.exam_keys[one.exam] in shown
+    ]
+
+
+def _caption(found: Evaluation, shown: ShownExam) -> str:
+    """Say why an exam is shown, with its DSC by the models of the headline."""
+    pair, dsc = found.further.compared, found.further.exam_dsc
+    words = {
+        "gain": "one of the largest gains",
+        "loss": "one of the largest losses",
+        "bleed": "bleed",
+        "no bleed": "no bleed, scored among the highest",
+    }
+    if pair is None or np.isnan(dsc[pair[0]][shown.exam]):
+        return words[shown.why].capitalize()
+    first, second = (f"{dsc[name][shown.exam]:.2f} ({TITLES.get(name, name)})" for name in pair)
+    return f"{words[shown.why].capitalize()}: DSC of the exam {first}, {second}"
 
 
 def _of_selection(
@@ -92,5 +112,5 @@ def _gallery_slice(
         reference=reference,
         predictions=masks,
         p={name: float(of_slice[item.key]["p"]) for name, of_slice in rows.items()},
-        caption=f"exam {item.exam[:8]}, {'bleed' if reference.any() else 'no bleed'}",
+        caption="",
     )

@@ -16,6 +16,17 @@ from ich_ray.statistics.masks.lesion_detection import LesionDetection
 from ich_ray.statistics.masks.surfaces import SurfaceDistances
 from ich_ray.statistics.operating_points import OperatingPoint, PairedCalls
 from ich_ray.statistics.paper.figures import PaperFigures
+from ich_ray.statistics.pooled_exams import EMPTY, THRESHOLD
+from ich_ray.statistics.resampled_change import ResampledChange
+
+TITLES = {
+    "baseline": "Teacher (baseline)",
+    "semi_supervised": "Student (semi-supervised)",
+    "labelled_alone": "Student (labelled slices alone)",
+    THRESHOLD: "Plain intensity threshold",
+    EMPTY: "Empty masks",
+}
+"""Names of models for a person; others keep theirs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -159,6 +170,9 @@ class Report:
 
     further: FurtherFigures | None
     """Of the networks, beside the three metrics."""
+
+    resampled: ResampledChange | None
+    """Of the exam AUCs of the headline's models."""
 
     calibration: tuple[ModelCalibration, ...]
     lesions: tuple[LesionDetection, ...]

@@ -11,6 +11,7 @@ from ich_ray.reporting.figures.froc import froc_curves
 from ich_ray.reporting.figures.groups import group_forest
 from ich_ray.reporting.figures.precision_recall import precision_recall_curves
 from ich_ray.reporting.figures.pseudo_labels import pseudo_label_scores
+from ich_ray.reporting.figures.resampled_change import resampled_change_histogram
 from ich_ray.reporting.figures.resampled_differences import resampled_differences
 from ich_ray.reporting.figures.roc import roc_curves
 from ich_ray.reporting.figures.style import MINUS
@@ -44,6 +45,15 @@ def _forest(report: Report) -> bytes | None:
     pairs = [d for d in in_reading_order(report) if kinds.get(d.a) == kinds.get(d.b) == "network"]
     titles = [f"{report.title_of(d.a)} {MINUS} {report.title_of(d.b)}" for d in pairs]
     return forest(titles, pairs) if pairs else None
+
+
+def _resampled_change(report: Report) -> bytes | None:
+    change = report.resampled
+    if change is None:
+        return None
+    pair = report.difference(change.a, change.b)
+    title = f"{report.title_of(change.a)} {MINUS} {report.title_of(change.b)}"
+    return resampled_change_histogram(title, change, pair.exam_auc if pair else None)
 
 
 def _groups(report: Report) -> bytes | None:
@@ -86,6 +96,7 @@ PICTURES: Mapping[str, Callable[[Report], bytes | None]] = {
     "roc": _roc,
     "precision_recall": _precision_recall,
     "forest": _forest,
+    "resampled_change": _resampled_change,
     "groups": _groups,
     "calibration": _calibration,
     "froc": _froc,

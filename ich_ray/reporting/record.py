@@ -24,6 +24,7 @@ from ich_ray.statistics.masks.lesion_detection import LesionDetection
 from ich_ray.statistics.masks.surfaces import SurfaceDistances
 from ich_ray.statistics.operating_points import Calls, OperatingPoint, PairedCalls, Side
 from ich_ray.statistics.paper.figures import PaperFigures
+from ich_ray.statistics.resampled_change import ResampledChange
 
 NUM_BINS = 50
 """Of the histogram that stands for the pseudo-labels' probabilities in report.json."""
@@ -151,6 +152,7 @@ class ReportRecord:
     operating_points: Sequence[PointRecord]
     paired_calls: Sequence[CallsRecord]
     further: FurtherFigures | None
+    resampled: ResampledChange | None
     calibration: Sequence[ModelCalibration]
     lesions: Sequence[LesionDetection]
     surfaces: Sequence[SurfaceDistances]
@@ -202,6 +204,7 @@ def record_of(report: Report) -> ReportRecord:
         operating_points=[_point(report, point) for point in report.operating_points],
         paired_calls=[_calls(one) for one in report.paired_calls],
         further=report.further,
+        resampled=report.resampled,
         calibration=report.calibration,
         lesions=report.lesions,
         surfaces=report.surfaces,

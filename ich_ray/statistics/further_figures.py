@@ -1,9 +1,10 @@
 """What is told of models beside the three metrics of the headline."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from jaxtyping import Float64
 
 from ich_ray.statistics.breakdown import (
     Group,
@@ -50,6 +51,9 @@ class FurtherFigures:
 
     compared: tuple[str, str] | None
     """Whose difference the groups give, first minus second."""
+
+    exam_dsc: Mapping[str, Float64[np.ndarray, " exam"]] = field(metadata={"record": False})
+    """Of each exam; NaN where its reference marks nothing."""
 
     bands: Mapping[str, RocBand]
     precision_recall: Mapping[str, PrecisionRecall]
@@ -116,6 +120,7 @@ def further_figures(
             )
         ),
         compared=main_pair(list(found)),
+        exam_dsc=overlaps,
         bands={name: roc_band(of, seen.exams, seed=seed) for name, of in scores.items()},
         precision_recall={name: curve for name, curve in curves.items() if curve is not None},
     )

@@ -14,6 +14,7 @@ EMPTY = Report(
     margins={},
     prevalence=0.5,
     further=None,
+    resampled=None,
     calibration=(),
     lesions=(),
     surfaces=(),
