@@ -17,7 +17,12 @@ from ich_ray.reporting.figures.power import detectable_differences
 from ich_ray.reporting.plain_values import plain
 from ich_ray.statistics.comparison import Exams, Predicted
 from ich_ray.statistics.overlap import overlap_at
-from ich_ray.statistics.planning.pilots import auc_pilot, auc_pilot_of_one, dsc_pilot
+from ich_ray.statistics.planning.pilots import (
+    auc_pilot,
+    auc_pilot_of_one,
+    check_correlation,
+    dsc_pilot,
+)
 from ich_ray.statistics.planning.power_table import PowerTable, power_table, table_lines
 from ich_ray.statistics.pooled_exams import compared_exams, predicted
 from ich_ray.statistics.tuning import tune
@@ -61,6 +66,8 @@ def tell_power(run: Session) -> PowerSummary:
         QualityError: The pilot has too few patients of a class.
     """
     source = source_of(run)
+    if len(source.names) == 1:
+        check_correlation(_assumed(run))
     source.check()
     run.ensure_ray()
     check_fits(run.settings.cluster, *source.needs())
@@ -95,9 +102,8 @@ def _tables(
     sizes = config.exams
     if len(models) == 1:
         (only,) = models.values()
-        assumed = config.correlation if config.correlation >= 0 else None
         pilot = auc_pilot_of_one(
-            only.scores, exams, correlation=assumed, prevalence=prevalence, seed=seed
+            only.scores, exams, correlation=_assumed(run), prevalence=prevalence, seed=seed
         )
         note = "DSC: not told from one model; predict the pilot with two."
         return [power_table(pilot, sizes=sizes, differences=config.auc_differences)], [note]
@@ -115,6 +121,11 @@ def _tables(
         return tables, [f"DSC: {error}"]
     tables.append(power_table(of_masks, sizes=sizes, differences=config.dsc_differences))
     return tables, [DSC_CAUTION]
+
+
+def _assumed(run: Session) -> float | None:
+    correlation = run.settings.power.correlation
+    return correlation if correlation >= 0 else None
 
 
 def _replace(path: Path, data: bytes) -> None:

@@ -38,7 +38,7 @@ def evaluated(finished: Path, root: Path, *, slices_per_part: int, actors: int) 
         carry_out(run, ("ingest", "c"))
         shards = len(run.corpus("c").files)
         make_report(run)
-    return {"shards": shards} | figures_in(root)
+    return {"shards": shards} | figures_in(root / "report")
 
 
 def brier_scores(calibration: list[dict[str, Any]]) -> list[float]:
@@ -47,8 +47,8 @@ def brier_scores(calibration: list[dict[str, Any]]) -> list[float]:
     ]
 
 
-def figures_in(root: Path) -> dict[str, Any]:
-    report = json.loads((root / "report" / "report.json").read_text())
+def figures_in(folder: Path) -> dict[str, Any]:
+    report = json.loads((folder / "report.json").read_text())
     return {key: report[key] for key in FIGURES}
 
 
@@ -70,20 +70,28 @@ def test_figures_do_not_depend_on_shards_and_workers(finished: Path, tmp_path: P
     assert one["paper"]
 
 
-def test_seven_workers_say_what_one_says(root: Path) -> None:
-    """In a process of its own, whose Ray is told of more cores than there may be."""
-    said = []
+BY_ONE_AND_SEVEN = """
+import shutil, sys
+from dataclasses import replace
+from pathlib import Path
+from tests.cluster.tiny_experiment import make_report, opened
+
+root = Path(sys.argv[1])
+with opened(root, "cluster.num_cpus=8", "evaluate.resamples=700") as run:
     for actors in (1, 7):
         shutil.rmtree(root / "store" / "evaluations", ignore_errors=True)
-        subprocess.run(
-            [
-                *(sys.executable, "-m", "jobs", "evaluate", "settings.toml"),
-                *("cluster.num_cpus=8", f"evaluate.actors={actors}", "evaluate.resamples=700"),
-            ],
-            cwd=root,
-            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-            check=True,
-            capture_output=True,
-        )
-        said.append(figures_in(root))
-    assert said[0] == said[1]
+        evaluate = replace(run.settings.evaluate, actors=actors, report=str(root / str(actors)))
+        run.settings = replace(run.settings, evaluate=evaluate)
+        make_report(run)
+"""
+
+
+def test_seven_workers_say_what_one_says(root: Path) -> None:
+    """In a process of its own, whose Ray is told of more cores than there may be."""
+    subprocess.run(
+        [sys.executable, "-c", BY_ONE_AND_SEVEN, str(root)],
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        check=True,
+        capture_output=True,
+    )
+    assert figures_in(root / "1") == figures_in(root / "7")

@@ -12,6 +12,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
+from ich_ray.config import Settings
+from ich_ray.distributed.foreign_exams import ForeignExams
+from ich_ray.distributed.session import session
+from ich_ray.identity import PUBLIC_KEY, Pseudonyms
+from ich_ray.settings import parse
 from jobs.cli import main
 from tests.local.foreign_maps import SHAPE as MAP_SHAPE
 from tests.local.foreign_maps import as_seg, head_slices
@@ -73,9 +78,14 @@ def maps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_maps_of_other_software_have_the_figures_of_scikit_learn(
-    ray_cluster: None, maps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_maps_of_other_software_have_the_figures_of_scikit_learn_and_name_nobody(
+    ray_cluster: None,
+    maps: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.DEBUG, "ich_ray")
     report = evaluated(
         capsys,
         tmp_path,
@@ -104,21 +114,6 @@ def test_maps_of_other_software_have_the_figures_of_scikit_learn(
     assert volumes["soft"]["num_unknown"] == 0
     assert report["paper"]["num_slices"] == 4 * len(NAMES)
     assert "empty_masks" in report["models"]
-
-
-def test_names_of_exams_are_in_nothing_that_is_written_or_said(
-    ray_cluster: None,
-    maps: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.DEBUG, "ich_ray")
-    evaluated(
-        capsys,
-        tmp_path,
-        *("--predictions", str(maps / "sharp"), "--reference", str(maps / "reference")),
-    )
     written = [p for p in tmp_path.rglob("*") if p.is_file()]
     assert len(written) > 3
     for one in written:
@@ -138,23 +133,6 @@ def tables(root: Path, *, scored: range = range(24)) -> tuple[Path, Path]:
         root / "ours.csv", "exam,score", [(NAMES[i], scores[i]) for i in scored] + [("other", 0.5)]
     )
     return said, truth
-
-
-def test_tables_of_scores_are_enough_and_what_is_left_out_is_said(
-    ray_cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    said, truth = tables(tmp_path, scored=range(2, 24))
-    report = evaluated(capsys, tmp_path, "--predictions", str(said), "--reference", str(truth))
-    model = report["models"]["ours"]
-    assert model["dsc"]["estimate"] is None
-    scores = np.random.default_rng(3).random(24).round(2)[2:]
-    own = roc_auc_score([i % 2 for i in range(2, 24)], scores)
-    assert model["exam_auc"]["estimate"] == pytest.approx(own)
-    methods = " ".join(report["methods"])
-    assert "2 of 24 exams of the reference have no prediction of ours" in methods
-    assert "1 of 23 exams that ours predicts are not in the reference" in methods
-    assert "22 of 11 patients" in methods
-    assert report["lesions"] == []
 
 
 def test_a_tuning_reference_fixes_thresholds_and_operating_points(
@@ -185,17 +163,26 @@ def test_a_tuning_reference_fixes_thresholds_and_operating_points(
     assert report["calibration"][0]["temperature"] is not None
 
 
-def test_scores_alone_have_operating_points_too(
+def test_tables_of_scores_are_enough_and_what_is_left_out_is_said(
     ray_cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said, truth = tables(tmp_path)
+    said, truth = tables(tmp_path, scored=range(2, 24))
     rows = list(csv.reader(truth.read_text().splitlines()))[1:]
     test = write_csv(tmp_path / "test.csv", "exam,label,patient", rows[:14])
     tuning = write_csv(tmp_path / "tuning.csv", "exam,label,patient", rows[14:])
     places = ("--reference", str(test), "--tuning-reference", str(tuning))
     report = evaluated(capsys, tmp_path, "--predictions", str(said), *places)
+    model = report["models"]["ours"]
+    scores = np.random.default_rng(3).random(24).round(2)[2:14]
+    own = roc_auc_score([i % 2 for i in range(2, 14)], scores)
+    assert model["exam_auc"]["estimate"] == pytest.approx(own)
+    assert (model["dsc"]["estimate"], model["pixel_threshold"]) == (None, 0.5)
+    assert report["lesions"] == []
+    methods = " ".join(report["methods"])
+    assert "2 of 14 exams of the reference have no prediction of ours" in methods
+    assert "1 of 23 exams that ours predicts are not in the reference" in methods
+    assert "12 of 6 patients" in methods
     assert len(report["operating_points"]) == 6
-    assert report["models"]["ours"]["pixel_threshold"] == 0.5
     assert report["calibration"][0]["temperature"] is not None
     assert "input" not in report["settings"]
     answered = {item["number"] for item in report["claim"] if item["status"] == "reported"}
@@ -211,30 +198,37 @@ def test_maps_against_labels_and_scores_against_maps(
     highest = [float(p.max()) for _, p in made]
     said = write_csv(tmp_path / "said.csv", "exam,score", [*zip(NAMES, highest, strict=True)])
     own = roc_auc_score(labels, highest)
-    for predictions, reference in ((maps / "sharp", truth), (said, maps / "reference")):
+    for i, exam in enumerate(NAMES):
+        save(tmp_path / "bright", exam, 255 * heads(i)[0])
+    places = ("--predictions", str(said), "--reference", str(tmp_path / "bright"))
+    assert "255" in refused(capsys, tmp_path, *places)
+    for predictions, reference in ((maps / "sharp", truth), (said, tmp_path / "bright")):
         root = tmp_path / predictions.stem
         report = evaluated(
             capsys,
             root,
             *("--predictions", str(predictions), "--reference", str(reference)),
+            "evaluate.ignored_value=0",
         )
         (model,) = (m for m in report["models"].values() if m["kind"] == "network")
         assert model["exam_auc"]["estimate"] == pytest.approx(own)
         assert model["dsc"]["estimate"] is None
 
 
-def test_the_order_of_predictions_makes_another_report(
-    ray_cluster: None, maps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_order_of_predictions_makes_another_report(tmp_path: Path) -> None:
     said, truth = tables(tmp_path)
     other = write_csv(tmp_path / "other.csv", "exam,score", [(n, 0.5) for n in NAMES])
-    orders = []
-    for first, second in ((said, other), (other, said)):
-        places = ("--predictions", str(first), "--predictions", str(second))
-        report = evaluated(capsys, tmp_path, *places, "--reference", str(truth))
-        orders.append(next(iter(report["differences"])))
-        assert report["paper"]["a"] == second.stem
-    assert orders == ["other_minus_ours", "ours_minus_other"]
+
+    def identity(*places: Path) -> dict[str, Any]:
+        given = "".join(f"{place.stem} = '{place}'\n" for place in places)
+        text = f"store.root = '{tmp_path}/store'\nevaluate.reference = '{truth}'\n"
+        settings = parse(Settings, f"{text}[evaluate.predictions]\n{given}")
+        with session(settings, Pseudonyms(PUBLIC_KEY)) as run:
+            source = ForeignExams.of(run)
+            return source.identity()
+
+    assert identity(said, other) == identity(said, other)
+    assert identity(said, other) != identity(other, said)
 
 
 def refused(capsys: pytest.CaptureFixture[str], root: Path, *arguments: str) -> str:
@@ -308,18 +302,6 @@ def test_options_that_lack_their_other_are_refused(
     assert "two --predictions are called p" in refused(capsys, tmp_path, *two)
     alone = refused(capsys, tmp_path, "--predictions", "a/p.csv")
     assert "predictions need reference" in alone
-
-
-def test_masks_of_0_and_255_are_read_as_they_are_meant(
-    ray_cluster: None, maps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for i, exam in enumerate(NAMES):
-        save(tmp_path / "bright", exam, 255 * heads(i)[0])
-    places = ("--predictions", str(maps / "sharp"), "--reference", str(tmp_path / "bright"))
-    assert "255" in refused(capsys, tmp_path, *places)
-    report = evaluated(capsys, tmp_path, *places, "evaluate.ignored_value=0")
-    lesions = {one["model"]: one for one in report["lesions"]}
-    assert lesions["sharp"]["num_lesions"] == 12
 
 
 def test_a_segmentation_that_an_algorithm_made_is_no_reference(

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, roc_auc_score
 
@@ -27,6 +27,7 @@ def exams(patients: int = 12) -> Exams:
     return Exams(labels=np.arange(patients) % 2 == 0, patient=np.arange(patients))
 
 
+@settings(max_examples=15)
 @given(st.integers(0, 10**6))
 def test_the_threshold_is_that_of_the_best_f1(seed: int) -> None:
     found = slices(seed)

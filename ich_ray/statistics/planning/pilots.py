@@ -98,13 +98,7 @@ def auc_pilot_of_one(  # noqa: PLR0913  (a model, an assumption, and how it is r
 
     Source: Hanley and McNeil, Radiology 148 (1983) 839-843: s1^2 + s2^2 - 2 r s1 s2, of equal s.
     """
-    if correlation is None or not 0 <= correlation < 1:
-        raise ConfigError(
-            "one model tells nothing of how a difference to another varies without the correlation "
-            f"of their placements, got {correlation}; predict the pilot with both models, or "
-            "assume one of at least 0 and below 1"
-        )
-    factor = 2 * (1 - correlation)
+    factor = 2 * (1 - check_correlation(correlation))
 
     def variance(
         chosen: Integer[np.ndarray, " chosen"], patient: Integer[np.ndarray, " chosen"]
@@ -113,6 +107,21 @@ def auc_pilot_of_one(  # noqa: PLR0913  (a model, an assumption, and how it is r
         return roc.VarianceParts(*(factor * part for part in parts))
 
     return _auc_pilot(variance, exams, prevalence, seed=seed, draws=draws)
+
+
+def check_correlation(correlation: float | None) -> float:
+    """Return the correlation that is assumed of one model and another.
+
+    Raises:
+        ConfigError: None is, or it is out of range.
+    """
+    if correlation is None or not 0 <= correlation < 1:
+        raise ConfigError(
+            "one model tells nothing of how a difference to another varies without the correlation "
+            f"of their placements, got {correlation}; predict the pilot with both models, or "
+            "assume one of at least 0 and below 1"
+        )
+    return correlation
 
 
 def dsc_pilot(
