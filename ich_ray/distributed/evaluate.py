@@ -149,10 +149,12 @@ def evaluate(run: Session, source: Source) -> Evaluation:
     compared = [*pairs(list(models)), *((model, rival) for model in models for rival in rivals)]
     samples = resample(run, config, seen.exams, everyone, compared)
     figures = compare(seen.exams, everyone, compared, samples, seed=config.seed)
+    own = {name: found[name] for name in models}
+    test = {name: scored(of) for name, of in own.items()}
     operating = [
         point
-        for name in models
-        for point in points_of(name, tuned[name], scored(found[name]), _rules(config))
+        for name, exams in test.items()
+        for point in points_of(name, tuned[name], exams, _rules(config))
     ]
     marked, main = last.pixels, main_pair(list(models))
     return Evaluation(
@@ -160,25 +162,19 @@ def evaluate(run: Session, source: Source) -> Evaluation:
         exams=seen.exams,
         predicted=everyone,
         figures=figures,
-        further=further_figures(
-            {name: found[name] for name in models},
-            seen,
-            tuned,
-            groups=source.groups(seen),
-            seed=config.seed,
-        ),
-        masks=mask_figures({name: found[name] for name in models}, seen, seed=config.seed),
+        further=further_figures(own, seen, tuned, groups=source.groups(seen), seed=config.seed),
+        masks=mask_figures(own, seen, seed=config.seed),
         calibration=tuple(
             model_calibration(
                 name,
                 tuning=tuned[name].exams,
-                test=scored(found[name]),
+                test=exams,
                 patient=seen.exams.patient,
             )
-            for name in models
+            for name, exams in test.items()
         ),
         resampled=resampled_change(main, _change(samples, main)) if main else None,
-        paper=paper_comparison(found, seen, tuned, main, seed=config.seed)
+        paper=paper_comparison(own, seen, tuned, main, seed=config.seed)
         if config.paper and main
         else None,
         positive_slice_dsc={
@@ -187,12 +183,7 @@ def evaluate(run: Session, source: Source) -> Evaluation:
         }
         | ({EMPTY: 0.0} if EMPTY in rivals else {}),
         operating_points=tuple(operating),
-        paired_calls=tuple(
-            paired_calls(
-                _same_rules(operating, pairs(list(models))),
-                {name: scored(found[name]) for name in models},
-            )
-        ),
+        paired_calls=tuple(paired_calls(_same_rules(operating, pairs(list(models))), test)),
         marked_patients=len(set(marked.cluster[marked.pos > 0].tolist())),
         exam_keys=seen.keys,
         notes=tuple(source.notes()),

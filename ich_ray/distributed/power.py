@@ -1,7 +1,6 @@
 """Which differences a planned test corpus can show, told from what `evaluate` compares."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from ich_ray.statistics.planning.pilots import (
 from ich_ray.statistics.planning.power_table import PowerTable, power_table, table_lines
 from ich_ray.statistics.pooled_exams import compared_exams, predicted
 from ich_ray.statistics.tuning import tune
+from ich_ray.storage import local_files
 
 DSC_CAUTION = (
     "DSC: a few large bleeds decide it. Where some 35 patients of a simulated pilot had masks, its "
@@ -75,11 +75,14 @@ def tell_power(run: Session) -> PowerSummary:
     tables, notes = _tables(run, exams, models)
     lines = (*table_lines(tables), *notes)
     folder = Path(run.settings.power.report)
-    folder.mkdir(parents=True, exist_ok=True)
     record = {"tables": plain(tables), "notes": notes, "models": list(models)}
-    _replace(folder / "power.txt", ("\n".join(lines) + "\n").encode())
-    _replace(folder / "power.json", (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
-    _replace(folder / "power.svg", detectable_differences(tables))
+    written = {
+        "power.txt": ("\n".join(lines) + "\n").encode(),
+        "power.json": (json.dumps(record, indent=1, sort_keys=True) + "\n").encode(),
+        "power.svg": detectable_differences(tables),
+    }
+    for name, data in written.items():
+        local_files.write_bytes(folder / name, data)
     return PowerSummary(str(folder), lines)
 
 
@@ -126,9 +129,3 @@ def _tables(
 def _assumed(run: Session) -> float | None:
     correlation = run.settings.power.correlation
     return correlation if correlation >= 0 else None
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +36,7 @@ from ich_ray.statistics import roc
 from ich_ray.statistics.comparison import METRICS
 from ich_ray.statistics.pooled_exams import EMPTY, THRESHOLD
 from ich_ray.statistics.score_levels import probability_of_level
+from ich_ray.storage import local_files
 from ich_ray.storage.urls import join
 
 FILES = ("report.json", "index.html")
@@ -91,7 +91,7 @@ def make_report(run: Session) -> ReportSummary:
     up_to_date = all(run.store.exists(url) for url in kept)
     if up_to_date:
         for url, name in zip(kept, FILES, strict=True):
-            _write(local / name, run.store.read_bytes(url))
+            local_files.write_bytes(local / name, run.store.read_bytes(url))
     else:
         check_evaluation(run, source)
         with run.writing(folder) as lease:
@@ -107,13 +107,6 @@ def make_report(run: Session) -> ReportSummary:
         for name, model in figures.items()
     }
     return ReportSummary(str(local / FILES[1]), shown, up_to_date)
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
 
 
 def _report(run: Session, source: Source, found: Evaluation, identity: str) -> Report:

@@ -60,6 +60,12 @@ def create(path: Path, *, once: bool) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file, whole or not at all."""
+    with create(path, once=False) as stream:
+        stream.write(data)
+
+
 def create_once(path: Path, data: bytes) -> bool:
     """Write a file unless there is one of this name; return whether this call did."""
     path.parent.mkdir(parents=True, exist_ok=True)
