@@ -26,6 +26,7 @@ from ich_ray.config_export import ExportConfig
 from ich_ray.config_log import LogConfig
 from ich_ray.config_model import InputConfig, PredictConfig, PseudoLabelConfig
 from ich_ray.config_power import PowerConfig
+from ich_ray.config_reproduce import ReproduceConfig
 from ich_ray.config_training import ModelConfig, ValidationConfig
 from ich_ray.errors import ConfigError
 
@@ -48,6 +49,7 @@ __all__ = [
     "PowerConfig",
     "PredictConfig",
     "PseudoLabelConfig",
+    "ReproduceConfig",
     "ReviewConfig",
     "Settings",
     "ShowConfig",
@@ -151,6 +153,7 @@ class Settings:
     pseudo_labels: Mapping[str, PseudoLabelConfig] = field(default_factory=dict)
     evaluate: EvaluateConfig | None = None
     experiment: ExperimentConfig | None = None
+    reproduce: ReproduceConfig | None = None
     audit: AuditConfig = AuditConfig()
     show: ShowConfig = ShowConfig()
     review: ReviewConfig = ReviewConfig()
@@ -183,6 +186,9 @@ class Settings:
             self._known("experiment.student", self.experiment.student, self.models)
             self._known("experiment.pool", self.experiment.pool, self.pseudo_labels)
             self._selections("experiment.folds", self.experiment.folds)
+        if self.reproduce is not None:
+            self._selections("reproduce.validation", self.reproduce.validation)
+            self._selections("reproduce.segmentations", self.reproduce.segmentations)
 
     def _targets(self, name: str, model: ModelConfig) -> None:
         """Check that the pseudo-labels of a model are of one kind, and fit its crops."""

@@ -166,8 +166,11 @@ class PhantomConfig:
     num_slices: int = 20
     matrix: int = 256
     seed: int = 0
+    reader: int = 0
+    """Whose masks: 0: the truth; 1, 2, ...: other readings of the same exams, whose outlines differ
+    as those of several readers do."""
 
     def __post_init__(self) -> None:
         """Check that there is something to write."""
         at_least(1, self, "num_exams", "num_slices", "matrix")
-        at_least(0, self, "seed")
+        at_least(0, self, "seed", "reader")

@@ -8,7 +8,7 @@ STAGES = ("ingest", "train", "pseudo-label", "evaluate", "demo")
 VIEWS = ("audit", "show", "export", "review", "rank", "diagnose", "power")
 """They read tables for a person, and no stage reads what they write."""
 
-FAMILIES = ("experiment",)
+FAMILIES = ("experiment", "reproduce")
 """They run stages as processes of their own."""
 
 ELSEWHERE = ("submit", "status")
@@ -21,6 +21,7 @@ clusters: ich-ray submit STAGE SETTINGS.toml --address http://HOST:8265
 runs: ich-ray status SETTINGS.toml [--address http://HOST:8265]
 sweeps: ich-ray train SETTINGS.toml --sweep SWEEP.toml
 families of variants: ich-ray experiment SETTINGS.toml
+a published study: ich-ray reproduce lin2022 [SETTINGS.toml]
 corpora: ich-ray audit SETTINGS.toml [CORPUS ...], ich-ray show SETTINGS.toml CORPUS [EXAM]
 pseudo-labels: ich-ray review SETTINGS.toml NAME, ich-ray rank SETTINGS.toml NAME [--review FILE],
                ich-ray diagnose SETTINGS.toml NAME [--against OTHER]

@@ -34,6 +34,7 @@ SECTIONS = {
     "rank": "pseudo_labels",
     "diagnose": "pseudo_labels",
     "experiment": "experiment",
+    "reproduce": "reproduce",
     "power": "evaluate",
 }
 """Stage -> the section of the settings that it runs on."""

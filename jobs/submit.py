@@ -19,7 +19,7 @@ from jobs.stage import (
     sweep_of,
 )
 
-STAGES = ("ingest", "train", "pseudo-label", "evaluate", "demo", "experiment")
+STAGES = ("ingest", "train", "pseudo-label", "evaluate", "demo", "experiment", "reproduce")
 SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "RAY_AUTH_TOKEN", KEY_VARIABLE)
 
 

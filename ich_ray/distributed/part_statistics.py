@@ -130,6 +130,21 @@ def counted_slices(
     return counted
 
 
+def counted_as(
+    exam: Sequence[Slice], levels: Sequence[UInt16[np.ndarray, "rows columns"] | None]
+) -> list[CountedSlice]:
+    """Put levels of any origin beside the reference of slices; nobody scores them.
+
+    Args:
+        exam: Slices with a reference.
+        levels: Of the pixels of each; None where there are none.
+    """
+    return [
+        replace(_beside_reference(item, of_item, score=0.0), extent_mm=extent_mm)
+        for item, of_item, extent_mm in zip(exam, levels, _extents_mm(exam), strict=True)
+    ]
+
+
 def score_of(exam: Sequence[CountedSlice], *, slices: int) -> float:
     """Return the score of an exam: the mean of so many highest slice probabilities."""
     return exam_score([item.score for item in exam], slices=slices)

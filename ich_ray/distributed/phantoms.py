@@ -48,6 +48,7 @@ def write_phantoms(run: Session, name: str) -> PhantomSummary:
         matrix=config.matrix,
         num_slices=config.num_slices,
         labelled=config.labelled,
+        reader=config.reader,
     )
     if is_written(config.folder, corpus):
         return PhantomSummary(name, config.num_exams, config.folder, up_to_date=True)

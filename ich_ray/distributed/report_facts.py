@@ -82,7 +82,7 @@ def _of_foreign(source: ForeignExams) -> Facts:
 def settings_of_report(run: Session) -> dict[str, Any]:
     """Return the settings without the places of one machine."""
     settings = for_record(run.settings, run.pseudonyms)
-    views = ("audit", "show", "export", "experiment", "diagnose", "power")
+    views = ("audit", "show", "export", "experiment", "reproduce", "diagnose", "power")
     apart = ("store", "cluster", "submit", "budget", "log", "phantoms", *views)
     of_models = ("input", "predict", "identity", "models", "pseudo_labels", "ingest", "review")
     foreign = bool(settings["evaluate"]["predictions"])

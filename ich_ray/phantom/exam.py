@@ -1,7 +1,7 @@
 """One synthetic exam: a head, its bleeds, and what a site's scanner makes of them."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Integer, UInt8
@@ -11,6 +11,7 @@ from ich_ray.exam import HEMORRHAGE_TYPES
 from ich_ray.phantom.anatomy import grow
 from ich_ray.phantom.bleeds import bleed
 from ich_ray.phantom.head import Geometry
+from ich_ray.phantom.readers import read_again
 from ich_ray.phantom.scanner import measure
 from ich_ray.phantom.sites import Site
 
@@ -49,6 +50,9 @@ class PhantomExam:
     tilt_deg: float
     positions_mm: Float64[np.ndarray, "slice 3"]
     """Centre of the first pixel of each slice, patient coordinates: left, posterior, superior."""
+
+    reader: int = 0
+    """Whose outlines the mask has; 0: the truth."""
 
     @property
     def hounsfield(self) -> Float32[np.ndarray, "slice row col"]:
@@ -126,6 +130,21 @@ def make_exam(
         tilt_deg=site.tilt_deg,
         positions_mm=positions.round(4),
     )
+
+
+def read_by(exam: PhantomExam, reader: int) -> PhantomExam:
+    """Return an exam as another reader outlines it; 0 is the truth.
+
+    >>> from ich_ray.phantom.sites import SITES
+    >>> exam = make_exam(SITES["a"], seed=0, index=1, matrix=32, num_slices=4)
+    >>> read_by(exam, 0) is exam
+    True
+    """
+    if reader == 0:
+        return exam
+    rng = _generator(f"{exam.exam} reader {reader}")
+    mask = read_again(exam.mask, spacing_mm=exam.spacing_mm, rng=rng)
+    return replace(exam, mask=mask, reader=reader)
 
 
 def uid(*parts: str) -> str:

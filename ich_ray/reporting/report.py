@@ -21,11 +21,12 @@ def write_report(report: Report, folder: Path) -> Path:
     texts = {"report.json": to_json(report), "index.html": to_html(report)}
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        _replace(folder / name, text)
+        write_whole(folder / name, text)
     return folder / "index.html"
 
 
-def _replace(path: Path, text: str) -> None:
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         partial.write_text(text, encoding="utf-8", newline="\n")

@@ -18,7 +18,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from ich_ray.errors import ConfigError
 from ich_ray.exam import HEMORRHAGE_TYPES
 from ich_ray.phantom import SITES, PhantomExam, make_exam
-from ich_ray.phantom.exam import uid
+from ich_ray.phantom.exam import read_by, uid
 from ich_ray.storage.outages import answered
 
 DATE, TIME = "20000101", "120000"  # of every object: a phantom has no clock
@@ -45,6 +45,9 @@ class PhantomCorpus:
     num_slices: int = 20
     labelled: bool = True
     """Whether the folder holds a table of labels and masks as DICOM SEG."""
+
+    reader: int = 0
+    """Whose outlines the masks have; 0: the truth."""
 
     def __post_init__(self) -> None:
         if self.site not in SITES:
@@ -130,13 +133,14 @@ def write_exams(url: str, corpus: PhantomCorpus, indices: Iterable[int]) -> list
     fs, root = fsspec.core.url_to_fs(url)
     written = []
     for index in indices:
-        exam = make_exam(
+        truth = make_exam(
             SITES[corpus.site],
             seed=corpus.seed,
             index=index,
             matrix=corpus.matrix,
             num_slices=corpus.num_slices,
         )
+        exam = read_by(truth, corpus.reader)
         files = []
         fs.makedirs(f"{root}/{exam.exam}", exist_ok=True)
         for name, content in dicom_objects(exam, with_mask=corpus.labelled):
@@ -208,7 +212,11 @@ def dicom_objects(exam: PhantomExam, *, with_mask: bool = True) -> Iterator[tupl
 
 def _describe(corpus: PhantomCorpus) -> dict[str, Any]:
     """Name all that decides the bytes of a corpus."""
-    return {"version": VERSION, **asdict(corpus)}
+    said = asdict(corpus)
+    if corpus.reader == 0:
+        # Folders that were written before there were readers hold the truth.
+        del said["reader"]
+    return {"version": VERSION, **said}
 
 
 def _ct_image(exam: PhantomExam, number: int) -> Dataset:
@@ -249,6 +257,7 @@ def _ct_image(exam: PhantomExam, number: int) -> Dataset:
 def _segmentation(exam: PhantomExam, images: list[Dataset]) -> Dataset:
     """Build the SEG object: one segment for each type of bleed that the exam holds."""
     present = np.flatnonzero(exam.subtypes.any(axis=0))
+    whose = (exam.exam, *((f"reader {exam.reader}",) if exam.reader else ()))
     planes = np.stack([exam.mask == code + 1 for code in present], axis=-1).astype(np.uint8)
     segments = [
         hd.seg.SegmentDescription(
@@ -265,9 +274,9 @@ def _segmentation(exam: PhantomExam, images: list[Dataset]) -> Dataset:
         pixel_array=planes,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=segments,
-        series_instance_uid=uid(exam.exam, "segmentation series"),
+        series_instance_uid=uid(*whose, "segmentation series"),
         series_number=2,
-        sop_instance_uid=uid(exam.exam, "segmentation"),
+        sop_instance_uid=uid(*whose, "segmentation"),
         instance_number=1,
         manufacturer=exam.site.manufacturer,
         manufacturer_model_name="Phantom",
