@@ -10,7 +10,7 @@ READY := .venv/.ready
 	image-check bench-phantom bench-codecs bench-ingest bench-speed bench-hostile bench-mutated \
 	bench-kills bench-planning bench-cluster bench-scaling bench-faults bench-train bench-ctich \
 	bench-few-labels \
-	bench-device bench-pseudo-label bench-evaluate experiment-phantoms pack-ctich cluster-up cluster-down clean
+	bench-device bench-pseudo-label bench-evaluate experiment-phantoms reproduce pack-ctich cluster-up cluster-down clean
 
 setup: $(READY)
 
@@ -66,6 +66,10 @@ experiment-phantoms: $(READY)
 	  'experiment.student_init=["teacher", "random"]'
 	$(BIN)/ich-ray experiment $(PHANTOMS) $(REPORT)/by_prevalence \
 	  'experiment.variants=["semi_supervised"]' 'pseudo_labels.pool.prevalence_of=["site_a:train"]'
+
+# Every table of the paper on synthetic heads, one seed: half an hour on two cores. It resumes.
+reproduce: $(READY)
+	$(BIN)/ich-ray reproduce lin2022
 
 # All but test-faults and test-hosts, two at a time: what shares one Ray, all else, and what becomes
 # of predictions, on a Ray of its own.

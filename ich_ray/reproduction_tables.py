@@ -52,6 +52,7 @@ def tables_of(reports: Mapping[Member, Report]) -> tuple[Table, ...]:
     made = [
         _of_models(TABLE_1, test, columns=METRICS, beside=True),
         _comparison(test),
+        _operating_points(test),
         _of_models(TABLE_2, contrasts, columns=of_validation),
         _of_models(TABLE_3, ranker, columns=of_validation),
         _segmentations(readings) if masks else None,
@@ -104,7 +105,7 @@ def _of_models(
 
 
 def _comparison(reports: Mapping[int, Report]) -> Table | None:
-    """Return the differences that the abstract claims, and the specificity."""
+    """Return the differences that the abstract claims."""
     if not reports:
         return None
     rows = [
@@ -122,9 +123,21 @@ def _comparison(reports: Mapping[int, Report]) -> Table | None:
     ]
     return Table(
         name="Abstract",
-        title="Semi-supervised less baseline, and the operating point",
+        title="Semi-supervised less baseline",
         columns={"figure": "figure"},
-        rows=(*rows, *(_specificity(model, reports) for model in lin2022.SPECIFICITY)),
+        rows=tuple(rows),
+    )
+
+
+def _operating_points(reports: Mapping[int, Report]) -> Table | None:
+    """Return the specificity at the sensitivity that the paper names."""
+    if not reports:
+        return None
+    return Table(
+        name="Section 3.2",
+        title=f"Specificity at a sensitivity of {lin2022.SENSITIVITY:g}",
+        columns={"figure": "specificity"},
+        rows=tuple(_specificity(model, reports) for model in lin2022.SPECIFICITY),
         notes=(
             "The paper chose the operating point on the test exams themselves; here tuning exams "
             "fix the threshold, so that the test exams' sensitivity lies near 0.92, not at it.",
@@ -142,7 +155,7 @@ def _specificity(model: str, reports: Mapping[int, Report]) -> Row:
     ]
     reached = ", ".join(f"{one['sensitivity']['estimate']:.3f}" for one in points)
     return Row(
-        title=f"Specificity at sensitivity {lin2022.SENSITIVITY:g}: {TITLES[model]}",
+        title=TITLES[model],
         cells={
             "figure": cell(
                 [one["specificity"] for one in points], Printed(lin2022.SPECIFICITY[model])

@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Do what is missing of the study, several steps at once, and print its tables."""
 
     def inside() -> int:
-        options = arguments_of("reproduce", _with_settings(arguments))
+        options = arguments_of("reproduce", with_settings(arguments))
         if options.only:
             raise ConfigError(
                 f"--only {options.only[0]}: reproduce runs every step that is missing; shorten "
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return guarded(inside)
 
 
-def _with_settings(arguments: Sequence[str] | None) -> list[str]:
+def with_settings(arguments: Sequence[str] | None) -> list[str]:
     """Take the name of the study off, and put its own settings where none are given."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] not in STUDIES:

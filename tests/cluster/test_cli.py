@@ -14,6 +14,7 @@ from ich_ray.settings import parse
 from ich_ray.storage.objects import Store
 from ich_ray.storage.tables import open_table, read_rows
 from jobs.cli import FAMILIES, STAGES, VIEWS, main
+from jobs.reproduce import with_settings
 from jobs.stage import arguments_of, settings_of
 from tests.cluster.tiny_experiment import files_under
 
@@ -351,6 +352,8 @@ def assert_exists(command: list[str]) -> None:
         return
     stage, *rest = arguments
     assert stage in (*STAGES, *FAMILIES, *VIEWS, "STAGE"), command
+    if stage == "reproduce":
+        rest = with_settings(rest)
     if rest and rest[0].startswith("--"):
         settings_of(arguments_of(stage, rest))
     elif rest and rest[0] != "SETTINGS.toml":

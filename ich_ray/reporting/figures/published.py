@@ -38,7 +38,10 @@ def _both(table: Table) -> list[tuple[str, Cell]]:
         (row.title if len(table.columns) == 1 else f"{row.title}, {head}", row.cells[key])
         for row in table.rows
         for key, head in table.columns.items()
-        if key in row.cells and row.cells[key].less_printed is not None
+        # Differences have another scale than what they are the differences of.
+        if key in row.cells
+        and row.cells[key].less_printed is not None
+        and not key.startswith("difference")
     ]
 
 

@@ -41,7 +41,20 @@ def empty_figure(width: float, height: float) -> Iterator[tuple[Figure, io.Bytes
     with matplotlib.rc_context(STYLE):
         figure, buffer = Figure(figsize=(width, height), layout="constrained"), io.BytesIO()
         yield figure, buffer
+        _settle(figure)
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def _settle(figure: Figure) -> None:
+    """Fix the places of the panels: the solver's last digits vary, and names in the SVG with them.
+
+    Clipping paths are named by a hash of the rectangle, to the last digit.
+    """
+    figure.draw_without_rendering()
+    places = [(axes, axes.get_position().bounds) for axes in figure.axes]
+    figure.set_layout_engine("none")
+    for axes, place in places:
+        axes.set_position([round(float(value), 4) for value in place])
 
 
 @contextmanager

@@ -21,10 +21,10 @@ def workflow(
         corpora: As a report.json lists them: name, role, exams, slices.
         pseudo_labels: As a report.json has them; None where no model learned from any.
     """
-    with one_panel(7.4, 3.4) as (_, axes, buffer):
+    with one_panel(7.4, 2.6) as (_, axes, buffer):
         axes.set_axis_off()
         axes.set_xlim(0, 11.4)
-        axes.set_ylim(0, 4.4)
+        axes.set_ylim(1.3, 4.6)
         _box(axes, (0.0, 3.1), "labelled", _of(corpora, "labelled"), LABELLED)
         _box(axes, (3.0, 3.1), "teacher", "", MUTED)
         _box(axes, (3.0, 1.5), "unlabelled", _of(corpora, "unlabelled"), UNLABELLED)

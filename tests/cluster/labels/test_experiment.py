@@ -5,7 +5,6 @@ The two variants and two seeds share one teacher a seed.
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,18 +21,9 @@ from ich_ray.step_graph import Node
 from ich_ray.storage.objects import Store
 from ich_ray.storage.tables import open_table, read_rows
 from jobs.cli import main
-from tests.cluster.tiny_experiment import files_under, settings_text
+from tests.cluster.tiny_experiment import files_under
+from tests.cluster.tiny_family import prepared, words
 
-EXPERIMENT = """
-[experiment]
-teacher = "teacher"
-student = "student"
-pool = "pool"
-variants = ["baseline", "semi_supervised"]
-seeds = [0, 1]
-report = "ROOT/family"
-"""
-TINY = ("models.teacher.num_workers=1", "models.teacher.steps=3", "models.student.steps=3")
 STEPS = {
     f"{stage} {name}-{seed}"
     for seed in (0, 1)
@@ -46,31 +36,11 @@ STEPS = {
 PATIENCE_S = 180.0
 
 
-def prepared(root: Path, finished: Path, *, store_of: Path | None = None) -> Path:
-    shutil.copytree((store_of or finished) / "store", root / "store")
-    text = settings_text(root) + EXPERIMENT.replace("ROOT", str(root))
-    text = text.replace(f"{root}/dicom", f"{finished}/dicom")
-    (root / "settings.toml").write_text(text)
-    return root
-
-
-def words(root: Path, *more: str) -> list[str]:
-    return ["experiment", str(root / "settings.toml"), *TINY, *more]
-
-
 def runs_of(root: Path) -> list[dict[str, Any]]:
     store = Store(str(root / "store"))
     table = open_table(store, store.url("runs"))
     rows: list[dict[str, Any]] = [] if table is None else read_rows(store, table).to_pylist()
     return sorted(rows, key=lambda row: str(row["started"]))
-
-
-@pytest.fixture(scope="module")
-def grown(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a whole family, made by the command line."""
-    root = prepared(tmp_path_factory.mktemp("family"), finished)
-    assert main(words(root)) == 0
-    return root
 
 
 def test_every_step_is_run_once_after_what_it_needs(grown: Path) -> None:

@@ -1,7 +1,6 @@
 """The paper's tables through the command line, from the reports of one family of evaluations."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,14 @@ from ich_ray.errors import QualityError
 from ich_ray.phantom import SITES, make_exam
 from ich_ray.phantom.exam import read_by
 from jobs.cli import main
-from tests.cluster.tiny_experiment import files_under, opened, settings_text
+from jobs.stage import arguments_of, opened, settings_of
+from tests.cluster.tiny_experiment import files_under
+from tests.cluster.tiny_family import TINY, prepared
 
 STUDY = """
 [phantoms.c_second]
 site = "c"
-folder = "ROOT/dicom/c-second"
+folder = "ROOT/second"
 num_exams = 8
 num_slices = 8
 matrix = 64
@@ -25,16 +26,8 @@ reader = 1
 
 [corpora.c_second]
 layout = "folder"
-source = "ROOT/dicom/c-second"
+source = "ROOT/second"
 slices_per_part = 24
-
-[experiment]
-teacher = "teacher"
-student = "student"
-pool = "pool"
-variants = ["semi_supervised"]
-seeds = [0]
-report = "ROOT/family"
 
 [reproduce]
 validation = ["c"]
@@ -45,15 +38,18 @@ report = "ROOT/study"
 
 
 @pytest.fixture(scope="module")
-def study(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a small study, made by the command line; teacher and student are there."""
-    root = tmp_path_factory.mktemp("study")
-    for folder in ("store", "dicom"):
-        shutil.copytree(finished / folder, root / folder)
-    text = settings_text(root) + STUDY.replace("ROOT", str(root))
-    (root / "settings.toml").write_text(text)
-    assert main(["reproduce", "lin2022", str(root / "settings.toml")]) == 0
+def study(grown: Path, finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small study, made by the command line of models that are there."""
+    root = prepared(tmp_path_factory.mktemp("study"), finished, store_of=grown)
+    with (root / "settings.toml").open("a") as settings:
+        settings.write(STUDY.replace("ROOT", str(root)))
+    assert main(words(root)) == 0
     return root
+
+
+def words(root: Path, *more: str) -> list[str]:
+    settings = str(root / "settings.toml")
+    return ["reproduce", "lin2022", settings, *TINY, "experiment.seeds=[0]", *more]
 
 
 def tables_of(study: Path) -> dict[str, dict[str, Any]]:
@@ -72,7 +68,7 @@ def report_of(study: Path, member: str) -> dict[str, Any]:
 
 def test_every_table_holds_the_figures_of_its_report_and_the_printed_ones(study: Path) -> None:
     tables = tables_of(study)
-    assert list(tables) == ["1", "Abstract", "2", "3", "4", "Supplement 1"]
+    assert list(tables) == ["1", "Abstract", "Section 3.2", "2", "3", "4", "Supplement 1"]
     for table, row, column, member, model in (
         ("1", "Semi-supervised", "exam_auc", "seed-0", "semi_supervised"),
         ("2", "All", "pixel_ap", "table-2-seed-0", "all"),
@@ -111,7 +107,7 @@ def test_a_rerun_of_a_study_starts_nothing_and_says_the_same(
     study: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     store, page = files_under(study / "store"), (study / "study" / "index.html").read_bytes()
-    assert main(["reproduce", "lin2022", str(study / "settings.toml"), "--json"]) == 0
+    assert main(words(study, "--json")) == 0
     (line,) = capfd.readouterr().out.splitlines()
     assert json.loads(line)["up_to_date"]
     assert json.loads(line)["data"].startswith("Made on synthetic heads (a, b, c, c_second)")
@@ -131,8 +127,9 @@ def test_without_settings_the_study_is_planned_on_phantoms(
 
 
 def test_segmentations_of_other_exams_are_refused_with_what_to_do(study: Path) -> None:
+    settings = settings_of(arguments_of("reproduce", words(study)[2:]))
     with (
-        opened(study) as run,
+        opened(settings) as run,
         pytest.raises(QualityError, match=r"a has no exam of c: segmentations are of the same"),
     ):
         agreements(run, ["c", "a"], seed=0)
