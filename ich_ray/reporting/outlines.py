@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -64,22 +65,62 @@ def name_of(value: int, subtypes: tuple[bool, ...] | None) -> str:
 
 
 def edge_path(mask: Bool[np.ndarray, "rows columns"]) -> str:
-    """Return the edge of a region as an SVG path of straight runs along the pixels' borders.
+    """Return the edge of a region as an SVG path: closed loops along the pixels' borders.
 
-    >>> edge_path(np.array([[True, True]]))
-    'M0 0h2M0 1h2M0 0v1M2 0v1'
+    Pixels that touch at a corner alone are apart; by either rule of filling the path is the mask.
+
+    >>> edge_path(np.array([[True, True], [False, True]]))
+    'M0 0h2v2h-1v-1h-1z'
     """
+    leaving = _edges(mask)
+    # Every loop goes right somewhere: it begins with the first such edge.
+    rightward = [(corner, _RIGHT) for corner, ways in leaving.items() if _RIGHT in ways]
+    drawn: set[_Edge] = set()
+    path = ""
+    for start in rightward:
+        if start not in drawn:
+            loop = list(_loop(leaving, start))
+            drawn.update(loop)
+            (x, y), _ = start
+            runs = [(way, len(list(same))) for way, same in groupby(way for _, way in loop)]
+            # What closes the path draws its last run.
+            path += f"M{x} {y}" + "".join(_run(*run) for run in runs[:-1]) + "z"
+    return path
+
+
+_STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))
+"""Of x and y, clockwise as seen on the screen: right, down, left, up."""
+
+_RIGHT = 0
+_Corner = tuple[int, int]
+_Edge = tuple[_Corner, int]
+
+
+def _edges(mask: Bool[np.ndarray, "rows columns"]) -> dict[_Corner, set[int]]:
+    """Return corner (x, y) -> directions of the edges that leave it, marked pixels to the right."""
     around = np.pad(mask, 1)
-    across = around[1:, 1:-1] != around[:-1, 1:-1]
-    down = (around[1:-1, 1:] != around[1:-1, :-1]).T
-    runs = [f"M{x} {y}h{length}" for y, x, length in _runs(across)]
-    runs += [f"M{x} {y}v{length}" for x, y, length in _runs(down)]
-    return "".join(runs)
+    outside = (around[:-2, 1:-1], around[1:-1, 2:], around[2:, 1:-1], around[1:-1, :-2])
+    starts = ((0, 0), (1, 0), (1, 1), (0, 1))
+    leaving: dict[_Corner, set[int]] = {}
+    for direction, (beyond, (right, down)) in enumerate(zip(outside, starts, strict=True)):
+        for y, x in np.argwhere(mask & ~beyond).tolist():
+            leaving.setdefault((x + right, y + down), set()).add(direction)
+    return leaving
 
 
-def _runs(lines: Bool[np.ndarray, "line place"]) -> Iterator[tuple[int, int, int]]:
-    """Yield line, first place and length of each run of what is true."""
-    turns = np.diff(np.pad(lines, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    starts, ends = np.argwhere(turns == 1), np.argwhere(turns == -1)
-    for (line, start), (_, end) in zip(starts.tolist(), ends.tolist(), strict=True):
-        yield line, start, end - start
+def _loop(leaving: dict[_Corner, set[int]], start: _Edge) -> Iterator[_Edge]:
+    """Yield the edges of the loop that begins with one."""
+    edge = start
+    while True:
+        yield edge
+        (x, y), way = edge
+        corner = (x + _STEPS[way][0], y + _STEPS[way][1])
+        # To the right first: that goes round the same pixel.
+        turns = ((way + turn) % 4 for turn in (1, 0, -1))
+        edge = corner, next(turn for turn in turns if turn in leaving[corner])
+        if edge == start:
+            return
+
+
+def _run(way: int, length: int) -> str:
+    return f"{'hv'[way % 2]}{length if way < 2 else -length}"

@@ -1,9 +1,11 @@
 import re
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy import ndimage
 
 from ich_ray.exam import HEMORRHAGE_TYPES, IGNORED
 from ich_ray.reporting.outlines import COLOURS, UNNAMED, edge_path, outlines
@@ -11,28 +13,49 @@ from ich_ray.reporting.outlines import COLOURS, UNNAMED, edge_path, outlines
 regions = arrays.arrays(np.bool_, arrays.array_shapes(min_dims=2, max_dims=2, max_side=9))
 
 
-def filled(path: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Fill a path as a renderer does: inside is what has crossed an odd number of edges."""
+def corners(path: str) -> list[list[tuple[int, int]]]:
+    """Return the corners of every closed loop of a path, its first one at the end again."""
+    loops = []
+    for loop in path.split("z")[:-1]:
+        start, *steps = re.findall(r"M\d+ \d+|[hv]-?\d+", loop)
+        assert "".join((start, *steps)) == loop
+        x, y = (int(value) for value in start[1:].split())
+        found = [(x, y)]
+        for step in steps:
+            way, length = step[0], int(step[1:])
+            x, y = (x + length, y) if way == "h" else (x, y + length)
+            found.append((x, y))
+        loops.append([*found, found[0]])
+    return loops
+
+
+def filled(path: str, shape: tuple[int, ...], *, winding: bool = False) -> np.ndarray:
+    """Fill a path as a renderer does: by the number of edges crossed, or by their sense."""
     crossed = np.zeros(shape, int)
-    for x, y, length in re.findall(r"M(\d+) (\d+)v(\d+)", path):
-        crossed[int(y) : int(y) + int(length), int(x) :] += 1
-    return crossed % 2 == 1
+    for loop in corners(path):
+        for (x, y), (next_x, next_y) in pairwise(loop):
+            assert x == next_x or y == next_y
+            if x == next_x:
+                crossed[min(y, next_y) : max(y, next_y), x:] += np.sign(next_y - y)
+    return crossed != 0 if winding else crossed % 2 == 1
 
 
 @given(regions)
-def test_the_vertical_edges_enclose_the_region(mask: np.ndarray) -> None:
+def test_a_filled_path_is_the_region_by_either_rule(mask: np.ndarray) -> None:
     np.testing.assert_array_equal(filled(edge_path(mask), mask.shape), mask)
+    np.testing.assert_array_equal(filled(edge_path(mask), mask.shape, winding=True), mask)
 
 
 @given(regions)
-def test_turning_the_region_turns_its_edges(mask: np.ndarray) -> None:
-    turned = re.sub(
-        r"M(\d+) (\d+)([hv])(\d+)",
-        lambda run: f"M{run[2]} {run[1]}{'v' if run[3] == 'h' else 'h'}{run[4]}",
-        edge_path(mask),
-    )
-    split = lambda path: sorted(re.findall(r"M[^M]+", path))  # noqa: E731
-    assert split(turned) == split(edge_path(mask.T))
+def test_a_loop_turns_at_every_corner_and_a_region_has_one_outer_loop(mask: np.ndarray) -> None:
+    loops = corners(edge_path(mask))
+    for loop in loops:
+        ways = [(a[0] == b[0]) for a, b in pairwise(loop)]
+        assert all(one != other for one, other in pairwise([*ways, ways[0]]))
+    outer = [sum(x * v - u * y for (x, y), (u, v) in pairwise(loop)) > 0 for loop in loops]
+    assert sum(outer) == ndimage.label(mask)[1]
+    holes = ndimage.label(np.pad(~mask, 1, constant_values=True), np.ones((3, 3)))[1] - 1
+    assert len(outer) - sum(outer) == holes
 
 
 def test_each_value_of_a_mask_has_an_outline_of_its_type() -> None:
