@@ -65,7 +65,10 @@ class EvaluateConfig:
     seed: int = 0
     actors: int = 2
     gallery: int = 12
-    """Slices shown in the report."""
+    """Exams that the report shows, a slice of each."""
+
+    gallery_slices: int = 40
+    """Slices of each of them to scroll through, evenly chosen where it has more; 0: none."""
 
     report: str = "out/report"
     """Local folder of report.json and index.html."""
@@ -74,7 +77,7 @@ class EvaluateConfig:
         """Check that something can be compared, and an interval made."""
         require(self.resamples >= 100, f"resamples={self.resamples}: an interval needs 100")
         at_least(1, self, "actors", "exam_score_slices", "lesion_voxels")
-        at_least(0, self, "seed", "gallery", "ignored_value")
+        at_least(0, self, "seed", "gallery", "gallery_slices", "ignored_value")
         for name in ("sensitivities", "specificities"):
             for one in getattr(self, name):
                 require(0 < one <= 1, f"{name} holds {one}: a share above 0, at most 1")

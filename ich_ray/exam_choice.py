@@ -30,6 +30,17 @@ def evenly(count: int, of: int) -> list[int]:
     return [(2 * i + 1) * of // (2 * count) for i in range(count)]
 
 
+def evenly_with(held: int, count: int, of: int) -> list[int]:
+    """Return `count` places spread evenly over `of`, one of which is `held`.
+
+    >>> evenly_with(4, 3, 10), evenly_with(1, 5, 2)
+    ([1, 4, 8], [0, 1])
+    """
+    chosen = evenly(count, of)
+    nearest = min(range(len(chosen)), key=lambda i: abs(chosen[i] - held))
+    return [*chosen[:nearest], held, *chosen[nearest + 1 :]]
+
+
 def exams_to_show(
     findings: Sequence[Finding], exams: Sequence[tuple[str, str]], *, count: int
 ) -> list[Choice]:

@@ -197,7 +197,7 @@ class OwnExams:
             store=run.store,
             selection=selection,
             predictions={
-                name: _files(run, model, selection) for name, model in self.models.items()
+                name: prediction_files(run, model, selection) for name, model in self.models.items()
             },
             levels=dict(levels),
             counting=counting_of(config) if levels else Counting(),
@@ -226,7 +226,8 @@ class OwnExams:
             meter.finished(selection.corpus.num_rows * len(self.models), more=False)
 
 
-def _files(run: Session, model: TrainedModel, selection: Selection) -> tuple[str, ...]:
+def prediction_files(run: Session, model: TrainedModel, selection: Selection) -> tuple[str, ...]:
+    """Return the files of a model's predictions, which are made, of a selection."""
     table = open_table(run.store, prediction_task(run, model, selection).url)
     assert table is not None, selection.corpus.name
     return table.files

@@ -3,7 +3,7 @@
 Runs where the predictions lie; pixels never reach the driver.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
@@ -73,7 +73,10 @@ class StatisticsOfPart:
         """Yield the statistics of every exam that has a reference, for every model."""
         slices = 0
         stem = url.rsplit("/", 1)[1].removeprefix("part-")
-        rows = {name: self._rows(files, stem) for name, files in self.predictions.items()}
+        rows = {
+            name: predictions_of_part(self.store, files, corpus=self.selection.corpus.name, url=url)
+            for name, files in self.predictions.items()
+        }
         for exam in read_exams(self.store, url, splits=self.selection.holds):
             known = with_reference(exam)
             if not known:
@@ -89,16 +92,35 @@ class StatisticsOfPart:
                 yield count_exam(THRESHOLD, facts, _by_intensity(known), score=0.0)
         work.tell("part compared", watch, part=stem.removesuffix(".parquet"), slices=slices)
 
-    def _rows(self, files: tuple[str, ...], stem: str) -> dict[str, Mapping[str, Any]]:
-        """Read a model's predictions of one part: they lie in a part of the same name."""
-        wanted = f"part-{self.selection.corpus.name}-{stem}"
-        return {
-            row["slice"]: row
-            for file in files
-            if file.rsplit("/", 1)[1] == wanted
-            for group in iterate_groups(self.store, file)
-            for row in group.to_pylist()
-        }
+
+def predictions_of_part(
+    store: Store,
+    files: Sequence[str],
+    *,
+    corpus: str,
+    url: str,
+    where: tuple[str, Callable[[Any], bool]] | None = None,
+) -> dict[str, Mapping[str, Any]]:
+    """Read what a model says of one part of a corpus: it lies in a part of the same name.
+
+    Args:
+        store: Reaches them.
+        files: Of the model's predictions.
+        corpus: Name.
+        url: Of the corpus's part.
+        where: As of `iterate_groups`: exams to leave out.
+
+    Returns:
+        Slice -> its row.
+    """
+    wanted = f"part-{corpus}-{url.rsplit('/', 1)[1].removeprefix('part-')}"
+    return {
+        row["slice"]: row
+        for file in files
+        if file.rsplit("/", 1)[1] == wanted
+        for group in iterate_groups(store, file, where=where)
+        for row in group.to_pylist()
+    }
 
 
 def with_reference(exam: list[Slice]) -> list[Slice]:

@@ -2,27 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import ray.data
 
+from ich_ray.distributed import origin, records
 from ich_ray.distributed.evaluate import Evaluation
+from ich_ray.distributed.gallery_of_part import GalleryOfPart
 from ich_ray.distributed.lineage import trained_model
-from ich_ray.distributed.own_exams import evaluate_config
-from ich_ray.distributed.part_statistics import reference_of
-from ich_ray.distributed.predict import prediction_task
+from ich_ray.distributed.metering import metered, tasks_at_once
+from ich_ray.distributed.own_exams import READER, evaluate_config, prediction_files
+from ich_ray.distributed.resources import options
 from ich_ray.distributed.session import Selection, Session, select
-from ich_ray.exam import Slice
 from ich_ray.reporting.contents import TITLES, GallerySlice
-from ich_ray.statistics.score_levels import quantise_logits
 from ich_ray.statistics.shown_exams import ShownExam, shown_exams
-from ich_ray.storage.corpus import hounsfield, index_table, read_exams
-from ich_ray.storage.predictions import decode_map
-from ich_ray.storage.tables import open_table, read_rows
-from ich_ray.windows import upsample
-
-BRAIN_WINDOW = (0.0, 80.0)
+from ich_ray.storage.corpus import index_table
 
 
 def gallery(run: Session, found: Evaluation) -> list[GallerySlice]:
@@ -56,61 +51,35 @@ def _caption(found: Evaluation, shown: ShownExam) -> str:
     }
     if pair is None or np.isnan(dsc[pair[0]][shown.exam]):
         return words[shown.why].capitalize()
-    first, second = (f"{dsc[name][shown.exam]:.2f} ({TITLES.get(name, name)})" for name in pair)
+    first, second = (f"{dsc[name][shown.exam]:.2f} by {TITLES.get(name, name)}" for name in pair)
     return f"{words[shown.why].capitalize()}: DSC of the exam {first}, {second}"
 
 
 def _of_selection(
     run: Session, found: Evaluation, selection: Selection, wanted: Mapping[str, str]
 ) -> dict[str, GallerySlice]:
-    rows = {
-        name: _prediction_rows(run, selection, model, set(wanted.values()))
-        for name, model in evaluate_config(run).models.items()
-    }
-    index = index_table(run.store, selection.corpus)
+    """Make the shown exams of a selection on the cluster: the driver gets them and no others."""
+    index = index_table(run.store, selection.corpus).select(["slice", "patient", "file"])
     here = index.filter(pa.compute.is_in(index["slice"], pa.array(list(wanted.values()))))
-    patients = set(here["patient"].to_pylist())
-    shown = {}
-    for url in sorted(set(here["file"].to_pylist())):
-        for exam in read_exams(run.store, url, splits=patients.__contains__):
-            for item in exam:
-                if wanted.get(item.exam) == item.key and item.mask is not None:
-                    shown[item.exam] = _gallery_slice(run, found, item, rows)
-    return shown
-
-
-def _prediction_rows(
-    run: Session, selection: Selection, model: str, keys: set[str]
-) -> dict[str, Mapping[str, Any]]:
-    task = prediction_task(run, trained_model(run, model), selection)
-    table = open_table(run.store, task.url)
-    assert table is not None, task.url
-    rows = read_rows(run.store, table)
-    chosen = rows.filter(pa.compute.is_in(rows["slice"], pa.array(sorted(keys))))
-    return {row["slice"]: row for row in chosen.to_pylist()}
-
-
-def _gallery_slice(
-    run: Session,
-    found: Evaluation,
-    item: Slice,
-    rows: Mapping[str, Mapping[str, Mapping[str, Any]]],
-) -> GallerySlice:
-    height, width = item.stored.shape
-    masks = {}
-    for name, of_slice in rows.items():
-        logits = decode_map(of_slice[item.key])
-        full = upsample(logits, rows=height, columns=width, size=run.settings.input.size)
-        masks[name] = quantise_logits(full) >= found.predicted[name].level
-    low, high = BRAIN_WINDOW
-    brain = np.clip((hounsfield(item) - low) / (high - low), 0, 1)
-    reference = reference_of(item)
-    return GallerySlice(
-        exam=item.exam,
-        slice=item.key,
-        image=np.rint(brain * 255).astype(np.uint8),
-        reference=reference,
-        predictions=masks,
-        p={name: float(of_slice[item.key]["p"]) for name, of_slice in rows.items()},
-        caption="",
+    if not here.num_rows:
+        return {}
+    models = {name: trained_model(run, of) for name, of in evaluate_config(run).models.items()}
+    job = GalleryOfPart(
+        store=run.store,
+        corpus=selection.corpus.name,
+        predictions={n: prediction_files(run, model, selection) for n, model in models.items()},
+        levels={name: found.predicted[name].level for name in models},
+        shown=dict(wanted),
+        patients=frozenset(here["patient"].to_pylist()),
+        slices=evaluate_config(run).gallery_slices,
+        grid=run.settings.input.size,
+        origin=origin.here().of("evaluate"),
     )
+    urls = [{"url": url} for url in sorted(set(here["file"].to_pylist()))]
+    shown = ray.data.from_items(urls, override_num_blocks=len(urls)).map_batches(
+        job, batch_size=1, batch_format="numpy", **options(READER)
+    )
+    with metered(run, "gallery", READER, processes=tasks_at_once(len(urls))) as meter:
+        made = {row["shown"].exam: row["shown"] for row in records.rows("gallery", shown)}
+        meter.finished(len(made), more=False)
+    return made

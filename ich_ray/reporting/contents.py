@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from ich_ray.reporting.scrolled_exam import ScrolledExam
 from ich_ray.statistics.bootstrap import Difference, Interval
 from ich_ray.statistics.calibration.calibration import ModelCalibration
 from ich_ray.statistics.comparison import METRICS, Metric
@@ -123,6 +124,8 @@ class GallerySlice:
     """Model's name -> probability of the slice."""
 
     caption: str
+    exam_slices: ScrolledExam | None = None
+    """The other slices too, to scroll through; None: there is this one alone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

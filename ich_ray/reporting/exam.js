@@ -13,7 +13,7 @@ slices.forEach((slice, i) => {
 });
 
 function show(i) {
-  const index = Math.max(0, Math.min(slices.length - 1, i));
+  const index = within(i, slices.length);
   const slice = slices[index];
   place.value = index + 1;
   document.getElementById("shown").textContent = `${index + 1} of ${slices.length}`;
@@ -21,7 +21,7 @@ function show(i) {
     const image = view.querySelector("img");
     image.src = slice.pictures[view.dataset.window];
     image.alt = `Slice ${index + 1}, ${view.dataset.window} window.`;
-    drawOutlines(view.querySelector("svg"), slice.longest, slice.longest, slice.marks);
+    drawOutlines(view.querySelector("svg"), [0, 0, slice.longest, slice.longest], slice.marks);
   }
   listFacts(document.getElementById("slice-facts"), slice.facts);
   [...strip.children].forEach((tick, at) => tick.classList.toggle("here", at === index));
@@ -39,19 +39,14 @@ marks.addEventListener("change", () => showMarks(marks.checked));
 document.getElementById("previous").addEventListener("click", () => show(here() - 1));
 document.getElementById("next").addEventListener("click", () => show(here() + 1));
 document.addEventListener("keydown", (event) => {
-  const steps = { ArrowUp: -1, ArrowLeft: -1, ArrowDown: 1, ArrowRight: 1, PageUp: -5, PageDown: 5 };
   if (event.ctrlKey || event.altKey || event.metaKey) return;
-  if (event.key in steps) show(here() + steps[event.key]);
-  else if (event.key === "Home") show(0);
-  else if (event.key === "End") show(slices.length - 1);
+  const to = placeOfKey(event.key, here(), slices.length);
+  if (to !== undefined) show(to);
   else if (event.key === "m" || event.key === "M") showMarks(!marks.checked);
   else return;
   event.preventDefault();
 });
-document.querySelector(".views").addEventListener("wheel", (event) => {
-  event.preventDefault();
-  show(here() + Math.sign(event.deltaY));
-}, { passive: false });
+turnByWheel(document.querySelector(".views"), (step) => show(here() + step));
 
 const asked = /^#slice=(\d+)$/.exec(location.hash);
 show(asked ? Number(asked[1]) - 1 : here());

@@ -3,14 +3,18 @@
 import json
 import math
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
-
-from ich_ray.reporting import gallery
 from ich_ray.reporting.claim import claim_checklist
-from ich_ray.reporting.contents import GallerySlice, Report
+from ich_ray.reporting.contents import Report
 from ich_ray.reporting.figures.style import MINUS
+from ich_ray.reporting.gallery_rows import (
+    gallery_row,
+    marking,
+    outlined,
+    scrolls,
+    window_of,
+    windows_of,
+)
 from ich_ray.reporting.headline import (
     SHORT,
     cautions,
@@ -20,7 +24,7 @@ from ich_ray.reporting.headline import (
     non_inferior,
     verdict,
 )
-from ich_ray.reporting.html import DASH, data_uri, number, render
+from ich_ray.reporting.html import DASH, number, render, script
 from ich_ray.reporting.pictures import pictures_of
 from ich_ray.reporting.plain_values import plain
 from ich_ray.statistics.bootstrap import Difference, Interval
@@ -45,8 +49,11 @@ def to_html(report: Report) -> str:
         claim=claim_checklist(report),
         iou={m.name: iou_of(m.dsc) for m in report.models if m.dsc is not None},
         pictures=pictures_of(report),
-        gallery=[_gallery_row(report, shown) for shown in report.gallery],
-        marking=_marking(report),
+        gallery=[gallery_row(report, shown) for shown in report.gallery],
+        marking=marking(report),
+        outlined=outlined(report),
+        windows=[window_of(window) for window in windows_of(report)],
+        gallery_script=script("slice_drawing.js", "gallery.js") if scrolls(report) else None,
         settings=json.dumps(plain(report.settings), indent=2, sort_keys=True, ensure_ascii=False),
     )
 
@@ -87,31 +94,3 @@ FILTERS: dict[str, Callable[..., str]] = {
     "signed_bounds": signed_bounds,
     "p_value": p_value,
 }
-
-
-def _marking(report: Report) -> list[str]:
-    """Models with a mask in the gallery, in the order of the results."""
-    names = [name for shown in report.gallery for name in shown.predictions]
-    listed = [model.name for model in report.models]
-    return sorted(set(names), key=lambda n: (listed.index(n) if n in listed else len(listed), n))
-
-
-def _gallery_row(report: Report, shown: GallerySlice) -> dict[str, Any]:
-    box = gallery.square_around_head(shown.image, shown.reference, *shown.predictions.values())
-    image, reference = gallery.crop(shown.image, box), gallery.crop_mask(shown.reference, box)
-    num_reference = int(shown.reference.sum())
-    panels = {}
-    for name, prediction in shown.predictions.items():
-        both = int(np.sum(prediction & shown.reference))
-        picture = gallery.overlay(image, reference, gallery.crop_mask(prediction, box))
-        overlap = f"{both:,} of {num_reference:,} reference pixels found" if num_reference else ""
-        extra = f"{int(prediction.sum()) - both:,} marked in error"
-        panels[name] = {
-            "picture": data_uri(gallery.png(picture), "image/png"),
-            "counts": ", ".join(filter(None, (overlap, extra))),
-            "p": shown.p.get(name),
-            "title": report.title_of(name),
-        }
-    plain_picture = data_uri(gallery.png(image), "image/png")
-    reference_text = f"{num_reference:,} px" if num_reference else "no hemorrhage"
-    return {"shown": shown, "plain": plain_picture, "reference": reference_text, "panels": panels}

@@ -6,12 +6,9 @@ const element = (id) => document.getElementById(id);
 const canvas = document.querySelector("#slice canvas");
 const buttons = (what) => [...document.querySelectorAll(`[data-${what}]`)];
 
-// Pixels: one byte a pixel, decoded when a slice comes near, and kept for the last few.
+// Pixels: decoded when a slice comes near.
 
 const NEAR = [1, 2, 3, -1];
-const KEPT_PIXELS = 32;
-const decoded = new Map();
-const scratch = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
 
 async function pictureOf(i) {
   // The text of an element is whole once the next one has begun.
@@ -21,43 +18,8 @@ async function pictureOf(i) {
   return element(`picture-${i}`).textContent;
 }
 
-async function decode(i) {
-  const image = new Image();
-  image.src = await pictureOf(i);
-  await image.decode();
-  const { rows, columns } = slices[i];
-  Object.assign(scratch.canvas, { width: columns, height: rows });
-  scratch.drawImage(image, 0, 0);
-  const rgba = scratch.getImageData(0, 0, columns, rows).data;
-  const levels = new Uint8Array(rows * columns);
-  for (let at = 0; at < levels.length; at += 1) levels[at] = rgba[4 * at];
-  return levels;
-}
-
-function levelsOf(i) {
-  const levels = decoded.get(i) ?? decode(i);
-  decoded.delete(i);
-  decoded.set(i, levels);
-  // What could not be decoded is tried anew when it is asked again.
-  levels.catch(() => { if (decoded.get(i) === levels) decoded.delete(i); });
-  if (decoded.size > KEPT_PIXELS) decoded.delete(decoded.keys().next().value);
-  return levels;
-}
-
-const greys = review.windows.map((window) =>
-  Uint32Array.from(window.greys, (grey) => (0xff000000 | (grey * 0x010101)) >>> 0));
-
-function paint(levels, slice, window) {
-  if (canvas.width !== slice.columns || canvas.height !== slice.rows) {
-    Object.assign(canvas, { width: slice.columns, height: slice.rows });
-    element("slice").style.setProperty("--shape", slice.columns / slice.rows);
-  }
-  const picture = new ImageData(slice.columns, slice.rows);
-  const pixels = new Uint32Array(picture.data.buffer);
-  const table = greys[window];
-  for (let at = 0; at < levels.length; at += 1) pixels[at] = table[levels[at]];
-  canvas.getContext("2d").putImageData(picture, 0, 0);
-}
+const levelsOf = keptPictures(async (i) => levelsOfPicture(await pictureOf(i)));
+const greys = review.windows.map((window) => greyTable(window.greys));
 
 // State: decisions by the slice's key, and which of them to take back.
 
@@ -99,26 +61,27 @@ function recall() {
 // Display.
 
 async function show(i) {
-  here = Math.max(0, Math.min(slices.length - 1, i));
+  here = within(i, slices.length);
   const slice = slices[here];
   // A corpus that holds one window shows only what lies within.
   const shown = slice.windows.includes(chosenWindow) ? chosenWindow : slice.windows[0];
   mark(here);
   element("place").textContent = `${here + 1} of ${slices.length}`;
   const asked = here;
-  let levels;
+  let picture;
   try {
-    levels = await levelsOf(asked);
+    picture = await levelsOf(asked);
   } catch {
     if (asked === here) warn(`The picture of slice ${here + 1} cannot be shown: reload the page.`);
     return;
   }
   if (asked !== here) return;
-  paint(levels, slice, shown);
+  element("slice").style.setProperty("--shape", slice.columns / slice.rows);
+  paint(canvas, picture, greys[shown]);
   painted = asked;
   const name = review.windows[shown].name;
   canvas.setAttribute("aria-label", `Slice ${here + 1} of ${slices.length}, ${name} window`);
-  drawOutlines(document.querySelector("#slice svg"), slice.rows, slice.columns, slice.marks);
+  drawOutlines(document.querySelector("#slice svg"), [0, 0, slice.columns, slice.rows], slice.marks);
   listFacts(element("facts"), slice.facts);
   for (const button of buttons("window")) {
     const number = Number(button.dataset.window);
@@ -301,9 +264,6 @@ const KEYS = {
   a: () => decide("accept"), r: () => decide("reject"), u: () => decide("unsure"),
   w: () => turnWindow(1), W: () => turnWindow(-1), c: () => showContour(!element("contour").checked),
   z: undo, Backspace: undo, n: goToUndecided,
-  ArrowLeft: () => show(here - 1), ArrowUp: () => show(here - 1),
-  ArrowRight: () => show(here + 1), ArrowDown: () => show(here + 1),
-  Home: () => show(0), End: () => show(slices.length - 1),
   "?": () => element("help").showModal(),
 };
 
@@ -314,12 +274,16 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   // A held key must not decide slice after slice.
-  const turning = event.key.startsWith("Arrow");
+  const to = placeOfKey(event.key, here, slices.length);
   const action = KEYS[event.key] ?? KEYS[event.key.toLowerCase()];
   const digit = /^[1-9]$/.test(event.key) ? Number(event.key) : 0;
-  if (!action && !digit) return;
+  if (to === undefined && !action && !digit) return;
   event.preventDefault();
-  if (event.repeat && !turning) return;
+  if (to !== undefined) {
+    show(to);
+    return;
+  }
+  if (event.repeat) return;
   if (digit) pickWindow(digit - 1);
   else action();
 });
@@ -344,10 +308,7 @@ element("export-json").addEventListener("click", () =>
 element("export-csv").addEventListener("click", () => download(asCsv(), "csv", "text/csv"));
 element("start-over").addEventListener("click", startOver);
 element("import").addEventListener("change", (event) => load(event.target));
-element("stage").addEventListener("wheel", (event) => {
-  event.preventDefault();
-  show(here + Math.sign(event.deltaY));
-}, { passive: false });
+turnByWheel(element("stage"), (step) => show(here + step));
 
 element("strip").append(...slices.map((_, i) => {
   const tick = document.createElement("i");

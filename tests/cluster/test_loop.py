@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,15 @@ from ich_ray.distributed.session import Session, select
 from ich_ray.distributed.train import plan_train
 from ich_ray.errors import ConfigError, QualityError
 from ich_ray.exam import Slice
+from ich_ray.statistics.score_levels import probability_of_level, quantise_logits
 from ich_ray.storage.corpus import index_table, ledger_url, read_exams
 from ich_ray.storage.objects import Store
 from ich_ray.storage.predictions import decode_map
 from ich_ray.storage.tables import open_table
+from ich_ray.windows import upsample
 from tests.cluster.tiny_experiment import files_under, opened, parts_under, rows_of, run_all
 from tests.local.dicom_objects import ct_slice, to_bytes
+from tests.local.svg_paths import filled
 
 METRICS = ("exam_auc", "dsc", "pixel_ap")
 
@@ -246,6 +250,33 @@ def test_the_report_holds_every_figure_with_its_interval(finished: Path) -> None
         assert 0 < found["p"] <= 1
     assert report["models"]["empty_masks"]["exam_auc"]["estimate"] == 0.5
     assert report["models"]["empty_masks"]["dsc"]["estimate"] == 0.0
+
+
+def test_the_gallery_has_every_slice_of_its_exams_as_corpus_and_predictions_have_it(
+    finished: Path,
+) -> None:
+    report, page = report_of(finished), (finished / "report" / "index.html").read_text()
+    shown = re.findall(r'<script type="application/json">(.*?)</script>', page, re.S)
+    assert len(shown) == len(report["gallery"]) == 4
+    models = {"baseline": "teacher", "semi_supervised": "student"}
+    of_level = probability_of_level(np.arange(2**16, dtype=np.uint16))
+    with opened(finished) as run:
+        exams = {e[0].exam: e for url in run.corpus("c").files for e in read_exams(run.store, url)}
+        rows = {
+            name: {row["slice"]: row for row in predictions_of(run, model, "c")}
+            for name, model in models.items()
+        }
+    for still, told in zip(report["gallery"], map(json.loads, shown), strict=True):
+        exam = exams[still["exam"]]
+        assert (told["of"], exam[told["first"]].key) == (len(exam), still["slice"])
+        for drawn, item in zip(told["slices"], exam, strict=True):
+            reference, *marked = (filled(path, item.stored.shape) for path in drawn["paths"])
+            np.testing.assert_array_equal(reference, item.mask > 0)
+            for name, mask in zip(models, marked, strict=True):
+                logits = decode_map(rows[name][item.key])
+                levels = quantise_logits(upsample(logits, rows=64, columns=64, size=64))
+                threshold = report["models"][name]["pixel_threshold"]
+                np.testing.assert_array_equal(mask, of_level[levels] >= threshold)
 
 
 def test_a_second_run_does_nothing_and_gives_the_same_report(finished: Path) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,21 +14,15 @@ from ich_ray.exam import IGNORED
 from ich_ray.reporting.review_page import ReviewedSlice, ReviewPage, png_of_levels, to_html
 from ich_ray.review_decisions import read_review
 
-selenium = pytest.importorskip("selenium", reason="no selenium to drive a browser with")
-from selenium import webdriver  # noqa: E402  (after the skip)
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.remote.webelement import WebElement  # noqa: E402
-from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+pytest.importorskip("selenium", reason="no selenium to drive a browser with")
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
 
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("chromium") and shutil.which("chromedriver")),
-    reason="no chromium and chromedriver to run the page in",
-)
-QUIET = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
+from tests.local.chromium import LACKS_CHROMIUM, chromium, faults, until
+
+pytestmark = LACKS_CHROMIUM
 PAGE = ReviewPage(
     name="pool", predictions="p" * 16, sample="s" * 16, positive_above=0.7, negative_below=0.3
 )
@@ -68,9 +61,7 @@ class Browser:
         self.until("document.body.dataset.shown")
 
     def until(self, condition: str) -> Any:
-        return WebDriverWait(self.driver, 20, 0.02).until(
-            lambda driver: driver.execute_script(f"return {condition}")
-        )
+        return until(self.driver, lambda driver: driver.execute_script(f"return {condition}"))
 
     def shows(self, i: int, window: str = "brain") -> None:
         self.until(f"document.body.dataset.shown === '{i:032x} {window}'")
@@ -107,7 +98,7 @@ class Browser:
     def exported(self, kind: str) -> str:
         self.find(f"#export-{kind}").click()
         place = self.folder / "files" / f"review-pool-pppppppp.{kind}"
-        WebDriverWait(self.driver, 20, 0.02).until(lambda _: place.exists())
+        until(self.driver, lambda _: place.exists())
         text = place.read_text()
         place.unlink()
         return text
@@ -115,14 +106,7 @@ class Browser:
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    folder = tmp_path_factory.mktemp("browser")
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium") or ""
-    for flag in (*QUIET, f"--user-data-dir={folder / 'profile'}", "--window-size=1400,900"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(shutil.which("chromedriver"))
-    with webdriver.Chrome(options=options, service=service) as started:
+    with chromium(tmp_path_factory.mktemp("browser")) as started:
         yield started
 
 
@@ -133,7 +117,7 @@ def browser(driver: webdriver.Chrome, tmp_path: Path) -> Iterator[Browser]:
     driver.execute_cdp_cmd("Browser.setDownloadBehavior", allowed)
     yield Browser(driver, tmp_path)
     driver.execute_script("localStorage.clear()")
-    assert [line for line in driver.get_log("browser") if line["level"] == "SEVERE"] == []
+    assert faults(driver) == []
 
 
 def test_keys_decide_and_the_next_undecided_slice_follows(browser: Browser) -> None:

@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ich_ray.exam_choice import OF_AN_ODDITY, evenly, exams_to_show
+from ich_ray.exam_choice import OF_AN_ODDITY, evenly, evenly_with, exams_to_show
 from ich_ray.findings import Finding, Oddity, worst_first
 
 
@@ -56,3 +56,16 @@ def test_even_places_are_distinct_ascending_and_no_further_apart_than_need_be(
     assert all(step > 0 for step in steps)
     assert max(steps, default=0) - min(steps, default=0) <= 1
     assert all(0 <= place < of for place in places)
+
+
+@given(st.integers(1, 60), st.integers(1, 200), st.data())
+def test_a_place_that_is_held_takes_that_of_its_nearest(
+    count: int, of: int, data: st.DataObject
+) -> None:
+    held = data.draw(st.integers(0, of - 1))
+    places = evenly_with(held, count, of)
+    assert held in places
+    assert places == sorted(set(places))
+    assert len(places) == min(count, of)
+    assert 0 <= min(places) <= max(places) < of
+    assert len(set(places) - set(evenly(count, of))) <= 1
