@@ -13,8 +13,9 @@ Rgb = UInt8[np.ndarray, "rows columns 3"]
 Mask = Bool[np.ndarray, "rows columns"]
 Box = tuple[int, int, int, int]
 
-REFERENCE_ONLY, PREDICTION_ONLY, BOTH = (255, 0, 0), (0, 255, 0), (255, 255, 0)
-"""Missed, marked in error, found. Source: Lin & Yuh, figure 3."""
+REFERENCE_ONLY, PREDICTION_ONLY, BOTH = (213, 94, 0), (86, 180, 233), (240, 228, 66)
+"""Missed, marked in error, found: as in figure 3 of Lin & Yuh, but in colours of Okabe & Ito, since
+their red and green are one colour to many eyes."""
 
 FILL, OUTLINE = 0.35, 0.9
 """Opacity inside a region, where the anatomy must stay visible, and on its edge."""
@@ -25,11 +26,11 @@ AIR_BELOW = 16
 
 
 def overlay(image: Grey, reference: Mask, prediction: Mask) -> Rgb:
-    """Draw two masks over a slice: reference only red, prediction only green, both yellow.
+    """Draw two masks over a slice: reference only red, prediction only blue, both yellow.
 
     >>> overlay(np.zeros((1, 2), np.uint8), np.array([[True, False]]), np.array([[True, True]]))
-    array([[[230, 230,   0],
-            [  0, 230,   0]]], dtype=uint8)
+    array([[[216, 205,  59],
+            [ 77, 162, 210]]], dtype=uint8)
     """
     region = reference.astype(np.uint8) + 2 * prediction.astype(np.uint8)
     colour = np.array([(0, 0, 0), REFERENCE_ONLY, PREDICTION_ONLY, BOTH], np.float64)[region]

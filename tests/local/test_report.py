@@ -423,15 +423,18 @@ def test_a_network_that_is_not_shown_to_beat_a_rival_is_named(report: Report) ->
     assert not others  # the baseline has a measured difference, which counts for more
 
 
-def test_overlap_is_yellow_what_is_missed_red_and_what_is_wrong_green() -> None:
+def test_overlap_is_yellow_what_is_missed_red_and_what_is_wrong_blue() -> None:
     image = np.full((1, 4), 100, np.uint8)
     reference = np.array([[False, True, True, False]])
     prediction = np.array([[False, False, True, True]])
     grey, missed, found, wrong = gallery.overlay(image, reference, prediction)[0].tolist()
     assert grey == [100, 100, 100]
-    assert missed == [240, 10, 10]
-    assert found == [240, 240, 10]
-    assert wrong == [10, 240, 10]
+    for drawn, colour in (
+        (missed, gallery.REFERENCE_ONLY),
+        (found, gallery.BOTH),
+        (wrong, gallery.PREDICTION_ONLY),
+    ):
+        assert drawn == pytest.approx([0.1 * 100 + 0.9 * part for part in colour], abs=0.6)
 
 
 def test_the_anatomy_shows_through_the_inside_of_a_region() -> None:
