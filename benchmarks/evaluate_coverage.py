@@ -12,7 +12,6 @@ over 50 resamples (`paper_t_test_type_one`).
 
 import argparse
 import json
-from collections import defaultdict
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -21,6 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Integer
 from scipy.stats import ttest_rel
 
+from benchmarks.coverage_tally import Tally
 from ich_ray.statistics import average_precision, overlap, pixel_histograms, roc
 from ich_ray.statistics.bootstrap import difference, interval, resample_weights
 from ich_ray.statistics.comparison import Exams, PixelMetric, Predicted, compare, resampled
@@ -112,22 +112,6 @@ def true_auc(readers: Readers) -> float:
     )
     below = np.cumsum(negative) - negative
     return float((positive * (below + negative / 2)).sum())
-
-
-class Tally:
-    """How often each interval held the truth, and each test rejected it."""
-
-    def __init__(self) -> None:
-        self.held: dict[str, list[bool]] = defaultdict(list)
-        self.rejected: dict[str, list[bool]] = defaultdict(list)
-
-    def interval(self, name: str, low: float, high: float, truth: float) -> None:
-        """Note an interval."""
-        self.held[name].append(low <= truth <= high)
-
-    def test(self, name: str, p: float) -> None:
-        """Note a test of a hypothesis that is true."""
-        self.rejected[name].append(p < 0.05)
 
 
 def exams(readers: Readers, *, trials: int, resamples: int) -> Tally:

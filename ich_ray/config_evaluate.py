@@ -1,6 +1,6 @@
 """Settings of an evaluation: what is compared on which exams, and how."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ich_ray.config_checks import at_least, require
@@ -36,6 +36,11 @@ class EvaluateConfig:
     ignored_value: int = 255
     """Of predictions' and references' NIfTI masks: the value that takes part in no count; 0: there
     is none, every value but 0 is a hemorrhage, as in masks of 0 and 255."""
+
+    seeds: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Recipe -> its trainings, by their names in models or predictions, as many of each; then the
+    report also says what other trainings would give. Those of one place belong together, as a
+    student and its own teacher."""
 
     lesion_voxels: int = 1
     """Lesions, and marks of a model, of fewer voxels are neither missed nor false."""
@@ -87,6 +92,37 @@ class EvaluateConfig:
             require(0 < margin < 1, f"margins.{metric}={margin}: a loss above 0, below 1")
         require(self.ignored_value <= 255, f"ignored_value={self.ignored_value}: at most 255")
         self._check_subjects()
+        self._check_seeds()
+
+    def in_order(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return models as they are reported: trainings of a place side by side, and first.
+
+        >>> seeds = {"baseline": ("t0", "t1"), "ours": ("s0", "s1")}
+        >>> names = dict.fromkeys(("t0", "t1", "s0", "s1", "other"), "")
+        >>> config = EvaluateConfig(predictions=names, reference="truth.csv", seeds=seeds)
+        >>> config.in_order(list(names))
+        ('t0', 's0', 't1', 's1', 'other')
+        """
+        by_place = (name for place in zip(*self.seeds.values(), strict=True) for name in place)
+        return tuple(dict.fromkeys((*by_place, *names)))
+
+    def _check_seeds(self) -> None:
+        """Check that each recipe names as many trainings, and none that is another's."""
+        known = (*self.models, *self.predictions)
+        named = [name for of in self.seeds.values() for name in of]
+        for name in named:
+            require(
+                name in known, f"seeds names {name}, which is not compared: known are {list(known)}"
+            )
+            require(
+                named.count(name) == 1, f"seeds names {name} twice: a training is of one recipe"
+            )
+        counts = {recipe: len(of) for recipe, of in self.seeds.items()}
+        require(
+            len(set(counts.values())) < 2 and 0 not in counts.values(),
+            f"seeds has other numbers of trainings by recipe, {counts}: name as many of each, "
+            "those of one place belonging together, or leave the shorter recipe out",
+        )
 
     def _check_subjects(self) -> None:
         """Check that models and predictions come with what belongs to them."""

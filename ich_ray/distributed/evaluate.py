@@ -42,6 +42,7 @@ from ich_ray.statistics.pooled_exams import (
     threshold_rival,
 )
 from ich_ray.statistics.resampled_change import ResampledChange, resampled_change
+from ich_ray.statistics.seeds.pooled import OverTrainings, over_trainings
 from ich_ray.statistics.tuning import points_of, tune
 
 
@@ -60,6 +61,9 @@ class Evaluation:
     calibration: tuple[ModelCalibration, ...]
     resampled: ResampledChange | None
     """The difference of the headline's exam AUCs over the resamples."""
+
+    over_trainings: OverTrainings | None
+    """Recipes of several trainings, where the settings name them."""
 
     paper: PaperFigures | None
     """By the published procedure, where that was asked for."""
@@ -94,7 +98,7 @@ def evaluation_identity(run: Session, source: Source) -> dict[str, Any]:
     """
     settings = resolved(evaluate_config(run))
     kept = {k: v for k, v in settings.items() if k not in ("actors", "report")}
-    return {**source.identity(), "settings": kept, "statistics": 4}
+    return {**source.identity(), "settings": kept, "statistics": 5}
 
 
 def planned_evaluation(run: Session, source: Source) -> list[Planned]:
@@ -134,13 +138,13 @@ def evaluate(run: Session, source: Source) -> Evaluation:
             reference mask.
         BudgetError: The budget is passed; the predictions that are written are kept.
     """
-    config = evaluate_config(run)
+    config, names = evaluate_config(run), evaluate_config(run).in_order(source.names)
     source.predict()
     tuning = source.of_tuning()
-    tuned = {name: tune(tuning[name], where=source.tuned_on) for name in source.names}
+    tuned = {name: tune(tuning[name], where=source.tuned_on) for name in names}
     found = source.of_test({name: one.level for name, one in tuned.items()})
-    seen = compared_exams(found[source.names[0]], where=source.where)
-    models = {n: predicted(found[n], seen, level=tuned[n].level) for n in source.names}
+    seen = compared_exams(found[names[0]], where=source.where)
+    models = {n: predicted(found[n], seen, level=tuned[n].level) for n in names}
     rivals = {name: threshold_rival(found[name], seen) for name in source.rivals}
     last = [*models.values(), *rivals.values()][-1]
     if last.pixels.pos.any():
@@ -158,7 +162,7 @@ def evaluate(run: Session, source: Source) -> Evaluation:
     ]
     marked, main = last.pixels, main_pair(list(models))
     return Evaluation(
-        names=source.names,
+        names=names,
         exams=seen.exams,
         predicted=everyone,
         figures=figures,
@@ -174,6 +178,7 @@ def evaluate(run: Session, source: Source) -> Evaluation:
             for name, exams in test.items()
         ),
         resampled=resampled_change(main, _change(samples, main)) if main else None,
+        over_trainings=over_trainings(seen.exams, models, config.seeds) if config.seeds else None,
         paper=paper_comparison(own, seen, tuned, main, seed=config.seed)
         if config.paper and main
         else None,
@@ -187,7 +192,7 @@ def evaluate(run: Session, source: Source) -> Evaluation:
         marked_patients=len(set(marked.cluster[marked.pos > 0].tolist())),
         exam_keys=seen.keys,
         notes=tuple(source.notes()),
-        shown_slices={exam: s.largest_slice for exam, s in found[source.names[-1]].items()},
+        shown_slices={exam: s.largest_slice for exam, s in found[names[-1]].items()},
     )
 
 

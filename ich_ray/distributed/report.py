@@ -138,6 +138,7 @@ def _report(run: Session, source: Source, found: Evaluation, identity: str) -> R
         surfaces=found.masks.surfaces,
         volumes=found.masks.volumes,
         paper=found.paper,
+        over_trainings=found.over_trainings,
         pseudo_labels=facts.pseudo_labels,
         gallery=facts.gallery,
         corpora=facts.corpora,

@@ -75,12 +75,28 @@ def methods(
         f"Pixel thresholds: {where}.",
         *_of_operating_points(found, tuned_on),
         *_of_rivals(found),
-        "One training of each model: intervals hold the uncertainty of the exams, not that of the "
-        "training.",
+        *_of_trainings(found),
     )
 
 
 def _of_rivals(found: Evaluation) -> list[str]:
     if THRESHOLD not in found.predicted:
+def _of_trainings(found: Evaluation) -> list[str]:
+    over = found.over_trainings
+    if over is None or over.num_trainings == 1:
+        return [
+            "One training of each model: intervals hold the uncertainty of the exams, not that of "
+            "the training."
+        ]
+    return [
+        f"Over trainings: {over.num_trainings} of each recipe, by the analysis of variance of "
+        "Obuchowski and Rockette, trainings being readers and patients cases, both random, with "
+        "Hillis's degrees of freedom; a pair of recipes by its own trainings alone, those of one "
+        "place being paired. Covariances over patients: of exam AUC by DeLong, of DSC and pixel AP "
+        "by what each patient adds. Intervals of means on the logit scale. All other figures are "
+        "of single trainings, and their intervals of the exams alone.",
+    ]
+
+
         return []
     return ["The plain threshold chose its cuts on the test exams themselves, which favours it."]

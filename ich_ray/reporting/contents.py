@@ -19,6 +19,7 @@ from ich_ray.statistics.operating_points import OperatingPoint, PairedCalls
 from ich_ray.statistics.paper.figures import PaperFigures
 from ich_ray.statistics.pooled_exams import EMPTY, THRESHOLD
 from ich_ray.statistics.resampled_change import ResampledChange
+from ich_ray.statistics.seeds.pooled import OverTrainings
 
 TITLES = {
     "baseline": "Teacher (baseline)",
@@ -180,6 +181,9 @@ class Report:
     calibration: tuple[ModelCalibration, ...]
     lesions: tuple[LesionDetection, ...]
     surfaces: tuple[SurfaceDistances, ...]
+    over_trainings: OverTrainings | None
+    """Recipes of several trainings."""
+
     volumes: tuple[VolumeAgreement, ...]
     paper: PaperFigures | None
     """The published procedure on the headline's two models, with its known faults."""
@@ -203,8 +207,9 @@ class Report:
     """The resolved settings, as plain values."""
 
     def title_of(self, name: str) -> str:
-        """Return a model's title, or its name where the report does not list it."""
-        return next((model.title for model in self.models if model.name == name), name)
+        """Return the title of a model or a recipe, or its name where it has none."""
+        known = (model.title for model in self.models if model.name == name)
+        return next(known, TITLES.get(name, name))
 
     def difference(self, a: str, b: str) -> NamedDifference | None:
         """Return a - b, turned round where the report has b - a; None where it has neither."""
@@ -212,14 +217,15 @@ class Report:
             if (pair.a, pair.b) == (a, b):
                 return pair
             if (pair.a, pair.b) == (b, a):
-                metrics = {metric: _negated(value) for metric, value in pair.metrics().items()}
+                metrics = {metric: negated(value) for metric, value in pair.metrics().items()}
                 return NamedDifference(
                     a=a, b=b, **metrics, bootstrap_auc=_negated(pair.bootstrap_auc)
                 )
         return None
 
 
-def _negated(value: Difference | None) -> Difference | None:
+def negated(value: Difference | None) -> Difference | None:
+    """Turn a difference round."""
     if value is None:
         return None
     return Difference(-value.estimate, -value.high, -value.low, value.p, value.num_undefined)

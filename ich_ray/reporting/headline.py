@@ -4,6 +4,7 @@ import math
 from typing import Literal
 
 from ich_ray.reporting.contents import ModelResult, NamedDifference, Report
+from ich_ray.reporting.over_trainings import of_trainings, pooled_difference
 from ich_ray.statistics.bootstrap import Difference
 from ich_ray.statistics.comparison import METRICS, STUDENT, TEACHER, Metric
 
@@ -48,7 +49,13 @@ def non_inferior(difference: Difference | None, margin: float) -> bool | None:
 
 
 def main_difference(report: Report) -> NamedDifference | None:
-    """Return the comparison of the headline: student minus teacher, else the first of networks."""
+    """Return the comparison of the headline: student minus teacher, else the first of networks.
+
+    Of recipes that were trained several times, over all their trainings.
+    """
+    pooled = pooled_difference(report.over_trainings)
+    if pooled is not None:
+        return pooled
     networks = {model.name for model in report.models if model.kind == "network"}
     first = (d for d in report.differences if {d.a, d.b} <= networks)
     return report.difference(STUDENT, TEACHER) or next(first, None)
@@ -93,7 +100,11 @@ def in_reading_order(report: Report) -> list[NamedDifference]:
 
 def cautions(report: Report) -> list[str]:
     """Return what a reader is to know before he believes the results."""
-    return [*unbeaten_rivals(report), *narrow_intervals(report)]
+    return [
+        *unbeaten_rivals(report),
+        *narrow_intervals(report),
+        *of_trainings(report.over_trainings),
+    ]
 
 
 def narrow_intervals(report: Report) -> list[str]:

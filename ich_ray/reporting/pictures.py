@@ -9,6 +9,7 @@ from ich_ray.reporting.figures.calibration import reliability_diagram
 from ich_ray.reporting.figures.forest import forest
 from ich_ray.reporting.figures.froc import froc_curves
 from ich_ray.reporting.figures.groups import group_forest
+from ich_ray.reporting.figures.over_trainings import trainings_forest
 from ich_ray.reporting.figures.precision_recall import precision_recall_curves
 from ich_ray.reporting.figures.pseudo_labels import pseudo_label_scores
 from ich_ray.reporting.figures.resampled_change import resampled_change_histogram
@@ -56,6 +57,13 @@ def _resampled_change(report: Report) -> bytes | None:
     return resampled_change_histogram(title, change, pair.exam_auc if pair else None)
 
 
+def _over_trainings(report: Report) -> bytes | None:
+    over = report.over_trainings
+    if over is None or not over.differences:
+        return None
+    return trainings_forest(over.differences, report.title_of)
+
+
 def _groups(report: Report) -> bytes | None:
     if report.further is None or not any(group.aucs for group in report.further.groups):
         return None
@@ -97,6 +105,7 @@ PICTURES: Mapping[str, Callable[[Report], bytes | None]] = {
     "precision_recall": _precision_recall,
     "forest": _forest,
     "resampled_change": _resampled_change,
+    "over_trainings": _over_trainings,
     "groups": _groups,
     "calibration": _calibration,
     "froc": _froc,

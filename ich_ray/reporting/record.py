@@ -25,6 +25,7 @@ from ich_ray.statistics.masks.surfaces import SurfaceDistances
 from ich_ray.statistics.operating_points import Calls, OperatingPoint, PairedCalls, Side
 from ich_ray.statistics.paper.figures import PaperFigures
 from ich_ray.statistics.resampled_change import ResampledChange
+from ich_ray.statistics.seeds.pooled import OverTrainings
 
 NUM_BINS = 50
 """Of the histogram that stands for the pseudo-labels' probabilities in report.json."""
@@ -156,6 +157,9 @@ class ReportRecord:
     calibration: Sequence[ModelCalibration]
     lesions: Sequence[LesionDetection]
     surfaces: Sequence[SurfaceDistances]
+    over_trainings: OverTrainings | None
+    """What other trainings and patients would give, where recipes name several trainings."""
+
     volumes: Sequence[VolumeAgreement]
     paper: PaperFigures | None
     """By the procedure of Lin & Yuh, which has the faults that it lists."""
@@ -209,6 +213,7 @@ def record_of(report: Report) -> ReportRecord:
         lesions=report.lesions,
         surfaces=report.surfaces,
         volumes=report.volumes,
+        over_trainings=report.over_trainings,
         paper=report.paper,
         claim=claim_checklist(report),
         pseudo_labels=_pseudo_labels(report.pseudo_labels),

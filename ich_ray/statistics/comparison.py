@@ -313,6 +313,18 @@ def exam_score(slice_probabilities: Sequence[float], *, slices: int) -> float:
 
 def main_pair(names: Sequence[str]) -> tuple[str, str] | None:
     """Return whose difference the headline gives: student less teacher, else the first pair.
+def patient_influences(
+    model: Predicted, metric: PixelMetric
+) -> tuple[float, Float64[np.ndarray, " patient"]]:
+    """Return a pixel metric of a model, and its derivative by the weight of each patient.
+
+    NaN throughout where fewer than two patients have a positive pixel.
+    """
+    found = _by_patient(model, metric)
+    known = found.num_bleeding > 1
+    return found.estimate, found.influence if known else np.full(found.influence.shape, np.nan)
+
+
 
     >>> main_pair(["semi_supervised", "baseline"]), main_pair(["only"])
     (('semi_supervised', 'baseline'), None)

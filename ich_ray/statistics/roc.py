@@ -47,6 +47,19 @@ class VarianceParts(NamedTuple):
     """Of patients with exams of both classes; below 0 where theirs make up for each other."""
 
 
+class PatientShares(NamedTuple):
+    """An AUC by the patients that it comes from."""
+
+    mean: float
+    """The AUC: the mean share of pairs that are rightly ordered."""
+
+    added: Float64[np.ndarray, "2 patient"]
+    """What a patient's positive exams add to it beyond the mean, and his negative ones."""
+
+    counts: tuple[int, int]
+    """Patients with a positive exam, and with a negative one."""
+
+
 def auc(scores: Float[np.ndarray, " exam"], labels: Bool[np.ndarray, " exam"]) -> float:
     """Exact area under the ROC curve, ties at midranks.
 
@@ -62,7 +75,7 @@ def auc(scores: Float[np.ndarray, " exam"], labels: Bool[np.ndarray, " exam"]) -
     >>> auc(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True]))
     0.875
     """
-    of_positive, of_negative = _placements(scores, labels)
+    of_positive, of_negative = placements(scores, labels)
     return float(of_positive.sum() / (2 * len(of_positive) * len(of_negative)))
 
 
@@ -123,7 +136,7 @@ def delong(
     >>> found.estimate, round(found.low, 3), round(found.high, 3)
     (0.875, 0.228, 0.994)
     """
-    of_positive, of_negative = _placements(scores, labels)
+    of_positive, of_negative = placements(scores, labels)
     estimate, error = _mean_and_error(of_positive, of_negative, labels, patient)
     if not 0 < estimate < 1:
         return Interval(estimate=estimate, low=estimate, high=estimate)
@@ -162,8 +175,8 @@ def paired_delong(
     >>> paired_delong(scores, scores, labels).p
     1.0
     """
-    a_of_positive, a_of_negative = _placements(a, labels)
-    b_of_positive, b_of_negative = _placements(b, labels)
+    a_of_positive, a_of_negative = placements(a, labels)
+    b_of_positive, b_of_negative = placements(b, labels)
     # The variance of the difference of placements holds their covariance already.
     estimate, error = _mean_and_error(
         a_of_positive - b_of_positive, a_of_negative - b_of_negative, labels, patient
@@ -201,11 +214,36 @@ def variance_parts(
     >>> found.positive, found.negative, found.both
     (0.015625, 0.015625, 0.0)
     """
-    of_positive, of_negative = _placements(scores, labels)
+    of_positive, of_negative = placements(scores, labels)
     if less is not None:
-        less_of_positive, less_of_negative = _placements(less, labels)
+        less_of_positive, less_of_negative = placements(less, labels)
         of_positive, of_negative = of_positive - less_of_positive, of_negative - less_of_negative
     return _mean_and_parts(of_positive, of_negative, labels, patient)[1]
+
+
+def patient_shares(
+    scores: Float[np.ndarray, " exam"],
+    labels: Bool[np.ndarray, " exam"],
+    *,
+    patient: Integer[np.ndarray, " exam"] | None = None,
+) -> PatientShares:
+    """Return what each patient adds to an AUC, for covariances of several models.
+
+    Args:
+        scores: One score per exam, higher is more suspect.
+        labels: True for a positive exam.
+        patient: As in `delong`.
+
+    Raises:
+        QualityError: Fewer than two patients have an exam of a class, or a score is NaN.
+
+    Source: As `delong`.
+
+    >>> patient_shares(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True])).added
+    array([[ 0.    ,  0.    , -0.0625,  0.0625],
+           [ 0.0625, -0.0625,  0.    ,  0.    ]])
+    """
+    return _shares(*placements(scores, labels), labels, patient)
 
 
 def weighted_aucs(
@@ -250,12 +288,25 @@ def weighted_aucs(
     return aucs
 
 
-def _placements(
+def placements(
     scores: Float[np.ndarray, " exam"], labels: Bool[np.ndarray, " exam"]
 ) -> tuple[Int64[np.ndarray, " positive"], Int64[np.ndarray, " negative"]]:
-    """Twice the exams of the other class that each exam is rightly placed against, ties half.
+    """Return twice the exams of the other class that each is rightly placed against, ties half.
 
     Doubled, they are integers: sums are exact, and equal models differ by exactly nothing.
+
+    Args:
+        scores: One score per exam, higher is more suspect.
+        labels: True for a positive exam.
+
+    Returns:
+        Of the positive exams, and of the negative ones.
+
+    Raises:
+        QualityError: Only one class is present, or a score is NaN.
+
+    >>> placements(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True]))
+    (array([3, 4]), array([4, 3]))
     """
     _check(scores, labels)
     positive, negative = np.sort(scores[labels]), np.sort(scores[~labels])
@@ -290,12 +341,27 @@ def _mean_and_parts(
     labels: Bool[np.ndarray, " exam"],
     patient: Integer[np.ndarray, " exam"] | None,
 ) -> tuple[float, VarianceParts]:
+    mean, added, counts = _shares(of_positive, of_negative, labels, patient)
+    positive, negative = (
+        count / (count - 1) * float(np.sum(row * row))
+        for count, row in zip(counts, added, strict=True)
+    )
+    everyone = added.shape[1]
+    both = 2 * everyone / (everyone - 1) * float(np.sum(added[0] * added[1]))
+    return mean, VarianceParts(positive=positive, negative=negative, both=both)
+
+
+def _shares(
+    of_positive: Int64[np.ndarray, " positive"],
+    of_negative: Int64[np.ndarray, " negative"],
+    labels: Bool[np.ndarray, " exam"],
+    patient: Integer[np.ndarray, " exam"] | None,
+) -> PatientShares:
     num_positive, num_negative = len(of_positive), len(of_negative)
     mean = of_positive.sum() / (2 * num_positive * num_negative)
     _, patient = np.unique(
         np.arange(len(labels)) if patient is None else patient, return_inverse=True
     )
-    # Of each patient, what his exams of a class add to the mean share.
     added, counts = np.zeros((2, patient.max() + 1)), []
     for row, members, placements, others in (
         (0, labels, of_positive, num_negative),
@@ -311,13 +377,7 @@ def _mean_and_parts(
             f"{num_positive} positive exams of {counts[0]} and {num_negative} negative ones of "
             f"{counts[1]}; report the AUC alone"
         )
-    positive, negative = (
-        count / (count - 1) * float(np.sum(row * row))
-        for count, row in zip(counts, added, strict=True)
-    )
-    everyone = added.shape[1]
-    both = 2 * everyone / (everyone - 1) * float(np.sum(added[0] * added[1]))
-    return float(mean), VarianceParts(positive=positive, negative=negative, both=both)
+    return PatientShares(mean=float(mean), added=added, counts=(counts[0], counts[1]))
 
 
 def _check(scores: Float[np.ndarray, " exam"], labels: Bool[np.ndarray, " exam"]) -> None:

@@ -49,10 +49,11 @@ def stratified_errors(
         here, times = influence[:, members], weights[:, members]
         centred = here - (np.einsum("rc,rc->r", times, here) / size)[:, None]
         variance += size / (size - 1) * np.einsum("rc,rc,rc->r", times, centred, centred)
-    return _rounded(np.sqrt(variance))
+    return rounded(np.sqrt(variance))
 
 
-def _rounded(values: Float64[np.ndarray, " value"]) -> Float64[np.ndarray, " value"]:
+def rounded(values: Float64[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
+    """Keep 6 digits: those below depend on the order in which other threads add."""
     mantissa, exponent = np.frexp(values)
     return np.asarray(np.ldexp(np.rint(mantissa * 2**20) / 2**20, exponent))
 

@@ -189,6 +189,41 @@ def test_tables_of_scores_are_enough_and_what_is_left_out_is_said(
     assert not {9, 11} & answered
 
 
+def test_trainings_of_recipes_are_pooled_and_the_headline_speaks_of_them(
+    ray_cluster: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, truth = tables(tmp_path)
+    labels = np.array([i % 2 for i in range(24)])
+    scores = {
+        name: 1 / (1 + np.exp(-np.random.default_rng(i).normal((1 + i % 2) * labels)))
+        for i, name in enumerate(("old0", "new0", "old1", "new1"))
+    }
+    places = []
+    for name, of in scores.items():
+        said = write_csv(tmp_path / f"{name}.csv", "exam,score", [*zip(NAMES, of, strict=True)])
+        places += ["--predictions", str(said)]
+    report = evaluated(
+        capsys,
+        tmp_path,
+        *(*places, "--reference", str(truth), "evaluate.seeds.old=['old0','old1']"),
+        "evaluate.seeds.new=['new0','new1']",
+    )
+    aucs = {name: roc_auc_score(labels, of) for name, of in scores.items()}
+    over = report["over_trainings"]
+    gap = next(one for one in over["differences"] if one["metric"] == "exam_auc")
+    apart = [aucs["new0"] - aucs["old0"], aucs["new1"] - aucs["old1"]]
+    assert (gap["a"], gap["b"]) == ("new", "old")
+    assert gap["figures"] == pytest.approx(apart)
+    joined, patients = gap["joined"], gap["patients_alone"]
+    assert joined["low"] < patients["low"] < joined["estimate"] < joined["high"]
+    assert report["headline"].startswith("new is ")
+    assert any("trained twice" in one for one in report["cautions"])
+    assert "Over trainings: 2 of each recipe" in " ".join(report["methods"])
+    html = (tmp_path / "report" / "index.html").read_text()
+    assert "<h2>Over trainings</h2>" in html
+    assert "and the luck of training" in html
+
+
 def test_maps_against_labels_and_scores_against_maps(
     ray_cluster: None, maps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

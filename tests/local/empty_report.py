@@ -15,6 +15,7 @@ EMPTY = Report(
     prevalence=0.5,
     further=None,
     resampled=None,
+    over_trainings=None,
     calibration=(),
     lesions=(),
     surfaces=(),

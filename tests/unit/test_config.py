@@ -190,6 +190,10 @@ def test_progress_that_would_be_told_without_end_is_refused() -> None:
         LogConfig(progress_every_s=0.0)
 
 
+def of_seeds(**seeds: tuple[str, ...]) -> dict[str, Any]:
+    return {"predictions": dict.fromkeys("abe", "p.csv"), "reference": "r", "seeds": seeds}
+
+
 @pytest.mark.parametrize(
     ("evaluate", "match"),
     [
@@ -205,6 +209,13 @@ def test_progress_that_would_be_told_without_end_is_refused() -> None:
         ({"models": {"a": "a"}, "test": ("c",), "paper": True}, "compares two models, and there"),
         ({"models": {"empty_masks": "a"}, "test": ("c",)}, "is the name of a rival"),
         ({"predictions": {"a": "a"}, "reference": "r", "ignored_value": 256}, "at most 255"),
+        (of_seeds(a=("a", "c"), b=("b", "d")), "names c, which is not compared: known are"),
+        (of_seeds(a=("a",), b=("a",)), "names a twice"),
+        (
+            of_seeds(a=("a", "b"), b=("e",)),
+            "other numbers of trainings by recipe, {'a': 2, 'b': 1}",
+        ),
+        (of_seeds(a=(), b=()), "name as many of each"),
     ],
 )
 def test_an_evaluation_names_what_it_compares_and_what_belongs_to_it(

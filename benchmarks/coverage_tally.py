@@ -1,0 +1,19 @@
+"""How often simulated intervals held the truth, and tests of true hypotheses rejected them."""
+
+from collections import defaultdict
+
+
+class Tally:
+    """How often each interval held the truth, and each test rejected it."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, list[bool]] = defaultdict(list)
+        self.rejected: dict[str, list[bool]] = defaultdict(list)
+
+    def interval(self, name: str, low: float, high: float, truth: float) -> None:
+        """Note an interval."""
+        self.held[name].append(low <= truth <= high)
+
+    def test(self, name: str, p: float) -> None:
+        """Note a test of a hypothesis that is true."""
+        self.rejected[name].append(p < 0.05)
