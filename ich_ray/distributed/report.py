@@ -122,6 +122,7 @@ def _report(run: Session, source: Source, found: Evaluation, identity: str) -> R
                 b=b,
                 **{str(metric): value for metric, value in metrics.items()},
                 bootstrap_auc=found.figures.bootstrap_auc_differences[a, b],
+                bca_auc=found.figures.bca_auc_differences[a, b],
             )
             for (a, b), metrics in found.figures.differences.items()
         ),
@@ -137,8 +138,8 @@ def _report(run: Session, source: Source, found: Evaluation, identity: str) -> R
         lesions=found.masks.lesions,
         surfaces=found.masks.surfaces,
         volumes=found.masks.volumes,
-        paper=found.paper,
         over_trainings=found.over_trainings,
+        paper=found.paper,
         pseudo_labels=facts.pseudo_labels,
         gallery=facts.gallery,
         corpora=facts.corpora,
@@ -163,9 +164,10 @@ def _model(found: Evaluation, name: str) -> ModelResult:
     note = notes.get(name, "")
     if math.isfinite(positive):
         note += f"; DSC on slices that bleed {positive:.3f}"
-    auc = found.figures.bootstrap_auc[name]
+    auc, bca = found.figures.bootstrap_auc[name], found.figures.bca_auc[name]
     if network:
         note += f"; AUC by the bootstrap [{auc.low:.3f}, {auc.high:.3f}]"
+        note += f", by BCa [{bca.low:.3f}, {bca.high:.3f}]"
     return ModelResult(
         name=name,
         title=TITLES.get(name, name),

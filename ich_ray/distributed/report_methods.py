@@ -64,8 +64,10 @@ def methods(
         f"exchanged at random, {TOSSES} times, and the differences that it does not refute; a "
         "difference that is the same everywhere is divided by the pixels that DSC counts.",
         f"The bootstrap draws patients {config.resamples} times, those who bleed and others apart; "
-        "all models see the same resamples. Its percentiles of the AUC stand beside DeLong's "
-        "figures. Intervals are of 95 %, p-values two-sided.",
+        "all models see the same resamples. Its percentiles of the AUC, plain and "
+        "bias-corrected and accelerated (BCa; without a width at an AUC of 1, without bounds where "
+        "all resamples lie on one side), stand beside DeLong's figures. Intervals are of 95 %, "
+        "p-values two-sided.",
         "AUC is exact, ties at midranks. Pixel AP and DSC pool all pixels of all exams (micro), "
         "scores quantised to 16 bits of the logit; a slice without a bleed adds only false "
         "positives; a metric that a resample leaves undefined is dropped and counted.",
@@ -79,8 +81,6 @@ def methods(
     )
 
 
-def _of_rivals(found: Evaluation) -> list[str]:
-    if THRESHOLD not in found.predicted:
 def _of_trainings(found: Evaluation) -> list[str]:
     over = found.over_trainings
     if over is None or over.num_trainings == 1:
@@ -98,5 +98,7 @@ def _of_trainings(found: Evaluation) -> list[str]:
     ]
 
 
+def _of_rivals(found: Evaluation) -> list[str]:
+    if THRESHOLD not in found.predicted:
         return []
     return ["The plain threshold chose its cuts on the test exams themselves, which favours it."]

@@ -81,6 +81,9 @@ class NamedDifference:
     bootstrap_auc: Difference | None = None
     """Of the exam AUC, by another method: the percentiles of the resamples."""
 
+    bca_auc: Difference | None = None
+    """The same, the percentiles bias-corrected and accelerated."""
+
     def metrics(self) -> dict[Metric, Difference | None]:
         """Return metric -> difference."""
         return {metric: getattr(self, metric) for metric in METRICS}
@@ -178,12 +181,12 @@ class Report:
     resampled: ResampledChange | None
     """Of the exam AUCs of the headline's models."""
 
-    calibration: tuple[ModelCalibration, ...]
-    lesions: tuple[LesionDetection, ...]
-    surfaces: tuple[SurfaceDistances, ...]
     over_trainings: OverTrainings | None
     """Recipes of several trainings."""
 
+    calibration: tuple[ModelCalibration, ...]
+    lesions: tuple[LesionDetection, ...]
+    surfaces: tuple[SurfaceDistances, ...]
     volumes: tuple[VolumeAgreement, ...]
     paper: PaperFigures | None
     """The published procedure on the headline's two models, with its known faults."""
@@ -219,7 +222,11 @@ class Report:
             if (pair.a, pair.b) == (b, a):
                 metrics = {metric: negated(value) for metric, value in pair.metrics().items()}
                 return NamedDifference(
-                    a=a, b=b, **metrics, bootstrap_auc=_negated(pair.bootstrap_auc)
+                    a=a,
+                    b=b,
+                    **metrics,
+                    bootstrap_auc=negated(pair.bootstrap_auc),
+                    bca_auc=negated(pair.bca_auc),
                 )
         return None
 

@@ -147,6 +147,9 @@ class ReportRecord:
     bootstrap_auc: Mapping[str, Difference]
     """Of the exam AUC by the percentiles of resamples."""
 
+    bca_auc: Mapping[str, Difference]
+    """The same, the percentiles bias-corrected and accelerated."""
+
     non_inferior: Mapping[Metric, MarginRecord]
     """Of the headline's two models, for metrics with a margin."""
 
@@ -154,12 +157,12 @@ class ReportRecord:
     paired_calls: Sequence[CallsRecord]
     further: FurtherFigures | None
     resampled: ResampledChange | None
-    calibration: Sequence[ModelCalibration]
-    lesions: Sequence[LesionDetection]
-    surfaces: Sequence[SurfaceDistances]
     over_trainings: OverTrainings | None
     """What other trainings and patients would give, where recipes name several trainings."""
 
+    calibration: Sequence[ModelCalibration]
+    lesions: Sequence[LesionDetection]
+    surfaces: Sequence[SurfaceDistances]
     volumes: Sequence[VolumeAgreement]
     paper: PaperFigures | None
     """By the procedure of Lin & Yuh, which has the faults that it lists."""
@@ -204,16 +207,17 @@ def record_of(report: Report) -> ReportRecord:
         bootstrap_auc={
             f"{d.a}_minus_{d.b}": d.bootstrap_auc for d in report.differences if d.bootstrap_auc
         },
+        bca_auc={f"{d.a}_minus_{d.b}": d.bca_auc for d in report.differences if d.bca_auc},
         non_inferior=_margins(report),
         operating_points=[_point(report, point) for point in report.operating_points],
         paired_calls=[_calls(one) for one in report.paired_calls],
         further=report.further,
         resampled=report.resampled,
+        over_trainings=report.over_trainings,
         calibration=report.calibration,
         lesions=report.lesions,
         surfaces=report.surfaces,
         volumes=report.volumes,
-        over_trainings=report.over_trainings,
         paper=report.paper,
         claim=claim_checklist(report),
         pseudo_labels=_pseudo_labels(report.pseudo_labels),

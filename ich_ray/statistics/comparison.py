@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Integer, Real
 
 from ich_ray.statistics import average_precision, overlap, pixel_histograms, roc
+from ich_ray.statistics.bca import aucs_without_each, bca_difference, bca_interval
 from ich_ray.statistics.bootstrap import (
     Difference,
     Interval,
@@ -157,6 +158,10 @@ class Compared:
     """The exam AUCs again, by the percentiles of the resamples."""
 
     bootstrap_auc_differences: Mapping[tuple[str, str], Difference]
+    bca_auc: Mapping[str, Interval]
+    """The same, bias-corrected and accelerated."""
+
+    bca_auc_differences: Mapping[tuple[str, str], Difference]
 
 
 def compare(
@@ -207,6 +212,11 @@ def compare(
         )
 
     aucs = {name: roc.auc(model.scores, exams.labels) for name, model in models.items()}
+    drawn = {name: samples.values[name]["exam_auc"] for name in models}
+    without = {
+        name: aucs_without_each(model.scores, exams.labels, exams.patient)
+        for name, model in models.items()
+    }
     return Compared(
         intervals={
             name: {
@@ -225,12 +235,17 @@ def compare(
             }
             for a, b in compared
         },
-        bootstrap_auc={
-            name: interval(auc, samples.values[name]["exam_auc"]) for name, auc in aucs.items()
-        },
+        bootstrap_auc={name: interval(auc, drawn[name]) for name, auc in aucs.items()},
         bootstrap_auc_differences={
-            (a, b): difference(
-                aucs[a] - aucs[b], samples.values[a]["exam_auc"] - samples.values[b]["exam_auc"]
+            (a, b): difference(aucs[a] - aucs[b], drawn[a] - drawn[b]) for a, b in compared
+        },
+        bca_auc={
+            name: bca_interval(auc, drawn[name], without[name], exams.strata)
+            for name, auc in aucs.items()
+        },
+        bca_auc_differences={
+            (a, b): bca_difference(
+                aucs[a] - aucs[b], drawn[a] - drawn[b], without[a] - without[b], exams.strata
             )
             for a, b in compared
         },
@@ -298,6 +313,18 @@ def _exchanged(a: _ByPatient, b: _ByPatient, *, seed: int) -> Difference:
     return paired_permutation(estimate, a.lost() - b.lost(), shares, seed=seed)
 
 
+def patient_influences(
+    model: Predicted, metric: PixelMetric
+) -> tuple[float, Float64[np.ndarray, " patient"]]:
+    """Return a pixel metric of a model, and its derivative by the weight of each patient.
+
+    NaN throughout where fewer than two patients have a positive pixel.
+    """
+    found = _by_patient(model, metric)
+    known = found.num_bleeding > 1
+    return found.estimate, found.influence if known else np.full(found.influence.shape, np.nan)
+
+
 def exam_score(slice_probabilities: Sequence[float], *, slices: int) -> float:
     """Return an exam's score: the mean of its highest slice probabilities.
 
@@ -313,18 +340,6 @@ def exam_score(slice_probabilities: Sequence[float], *, slices: int) -> float:
 
 def main_pair(names: Sequence[str]) -> tuple[str, str] | None:
     """Return whose difference the headline gives: student less teacher, else the first pair.
-def patient_influences(
-    model: Predicted, metric: PixelMetric
-) -> tuple[float, Float64[np.ndarray, " patient"]]:
-    """Return a pixel metric of a model, and its derivative by the weight of each patient.
-
-    NaN throughout where fewer than two patients have a positive pixel.
-    """
-    found = _by_patient(model, metric)
-    known = found.num_bleeding > 1
-    return found.estimate, found.influence if known else np.full(found.influence.shape, np.nan)
-
-
 
     >>> main_pair(["semi_supervised", "baseline"]), main_pair(["only"])
     (('semi_supervised', 'baseline'), None)

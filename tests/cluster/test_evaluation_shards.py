@@ -15,7 +15,7 @@ from tests.cluster.tiny_experiment import carry_out, opened
 
 REPOSITORY = Path(__file__).parents[2]
 FIGURES = (
-    *("models", "differences", "bootstrap_auc", "operating_points", "paired_calls"),
+    *("models", "differences", "bootstrap_auc", "bca_auc", "operating_points", "paired_calls"),
     *("further", "calibration", "lesions", "surfaces", "volumes", "paper"),
 )
 

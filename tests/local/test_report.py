@@ -157,6 +157,7 @@ def made_up_report() -> Report:
                 dsc=difference(0.020, 0.024, 0.10),
                 pixel_ap=difference(0.020, 0.022, 0.08),
                 bootstrap_auc=difference(0.032, 0.024, 0.009),
+                bca_auc=difference(0.032, 0.023, 0.008),
             ),
             NamedDifference(
                 a="intensity_threshold",
@@ -259,6 +260,7 @@ def test_operating_points_stand_in_both_files(record: Any, page: Path, report: R
     )
     assert not first["calls_no_exam"]
     assert record["bootstrap_auc"]["semi_supervised_minus_baseline"]["p"] == 0.009
+    assert record["bca_auc"]["semi_supervised_minus_baseline"]["p"] == 0.008
     calls = record["paired_calls"][0]
     assert calls["rule"] == "sensitivity at least 0.92"
     assert calls["p_adjusted"] >= calls["p"]
@@ -273,6 +275,8 @@ def test_a_difference_that_is_turned_round_takes_its_test_along(report: Report) 
     assert turned is not None
     assert turned.bootstrap_auc is not None
     assert turned.bootstrap_auc.estimate == -0.032
+    assert turned.bca_auc is not None
+    assert turned.bca_auc.high == pytest.approx(-0.009)
     assert turned.bootstrap_auc.high == pytest.approx(-0.008)
 
 

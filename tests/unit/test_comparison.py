@@ -217,6 +217,8 @@ def test_an_estimate_lies_in_its_interval_and_is_the_plain_one(exams: Exams) -> 
         average_precision.pixel_average_precision(pixels.pos, pixels.neg)
     )
     assert found.bootstrap_auc["a"].low < of["exam_auc"] < found.bootstrap_auc["a"].high
+    assert found.bca_auc["a"].low < of["exam_auc"] < found.bca_auc["a"].high
+    assert found.bca_auc["a"] != found.bootstrap_auc["a"]
 
 
 def test_the_auc_and_its_difference_are_those_of_delong_by_patient(exams: Exams) -> None:
