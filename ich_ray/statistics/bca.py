@@ -42,10 +42,8 @@ def aucs_without_each(
     of_positive, of_negative = roc.placements(scores, labels)
     size = int(patient.max()) + 1
     whose = [patient[labels], patient[~labels]]
-    lost = sum(
-        np.bincount(who, of, minlength=size)
-        for who, of in zip(whose, (of_positive, of_negative), strict=True)
-    )
+    lost = np.bincount(whose[0], of_positive, minlength=size)
+    lost += np.bincount(whose[1], of_negative, minlength=size)
     positive, negative = (np.bincount(who, minlength=size) for who in whose)
     # His own pairs were taken away twice.
     for both in np.flatnonzero((positive > 0) & (negative > 0)):

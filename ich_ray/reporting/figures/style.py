@@ -54,7 +54,8 @@ def _settle(figure: Figure) -> None:
     places = [(axes, axes.get_position().bounds) for axes in figure.axes]
     figure.set_layout_engine("none")
     for axes, place in places:
-        axes.set_position([round(float(value), 4) for value in place])
+        left, bottom, width, height = (round(float(value), 4) for value in place)
+        axes.set_position((left, bottom, width, height))
 
 
 @contextmanager
