@@ -108,10 +108,10 @@ def stack_of(positive: np.ndarray, negative: np.ndarray) -> pixel_histograms.His
     """Return exams as clusters, (exam, level) each."""
     exams, levels = positive.shape
     return pixel_histograms.HistogramStack(
-        level=np.tile(np.arange(levels, dtype=np.uint16), exams),
-        cluster=np.repeat(np.arange(exams, dtype=np.int32), levels),
-        pos=positive.astype(np.uint32).ravel(),
-        neg=negative.astype(np.uint32).ravel(),
+        level=np.repeat(np.arange(levels, dtype=np.uint16), exams),
+        cluster=np.tile(np.arange(exams, dtype=np.int32), levels),
+        pos=positive.T.astype(np.uint32).ravel(),
+        neg=negative.T.astype(np.uint32).ravel(),
         num_clusters=exams,
     )
 
@@ -195,12 +195,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1_000)
     options = parser.parse_args()
     for recipes in RECIPES:
-        tally = trainings(recipes, trials=options.trials)
-        for name, held in tally.held.items():
-            row = {"data": recipes.title, "interval": name, "coverage": float(np.mean(held))}
-            print(json.dumps(row), flush=True)
-        for name, rejected in tally.rejected.items():
-            row = {"data": recipes.title, "test": name, "type_one": float(np.mean(rejected))}
+        for row in trainings(recipes, trials=options.trials).rows(recipes.title):
             print(json.dumps(row), flush=True)
 
 

@@ -5,7 +5,8 @@ two exams of a patient that resemble each other, lesions of very different sizes
 test corpus, and the default methods make their intervals of it. Prints one line a data set and
 method, and last one line of JSON: `coverage_min` and `coverage_max` over the intervals of the
 report, `type_one_min` and `type_one_max` over its tests, and beside them the paper's paired t-test
-over 50 resamples (`paper_t_test_type_one`).
+over 50 resamples (`paper_t_test_type_one`). What coverage_by_patient.py and
+coverage_over_trainings.py simulate is among them, but what the latter prints as `alone`.
 
     python -m benchmarks.evaluate_coverage [--trials 1000] [--resamples 1000]
 """
@@ -20,8 +21,11 @@ import numpy as np
 from jaxtyping import Bool, Float64, Integer
 from scipy.stats import ttest_rel
 
+from benchmarks.coverage_by_patient import KINDS, patients
+from benchmarks.coverage_over_trainings import RECIPES, trainings
 from benchmarks.coverage_tally import Tally
 from ich_ray.statistics import average_precision, overlap, pixel_histograms, roc
+from ich_ray.statistics.bca import aucs_without_each, bca_difference, bca_interval
 from ich_ray.statistics.bootstrap import difference, interval, resample_weights
 from ich_ray.statistics.comparison import Exams, PixelMetric, Predicted, compare, resampled
 from ich_ray.statistics.proportions import mcnemar, wilson
@@ -137,6 +141,15 @@ def exams(readers: Readers, *, trials: int, resamples: int) -> Tally:
         gap = difference(points[0] - points[1], sampled[0] - sampled[1])
         tally.interval("AUC difference, bootstrap", gap.low, gap.high, 0.0)
         tally.test("AUC difference, bootstrap", gap.p)
+        of_patients = strata.astype(np.int64)
+        without = [aucs_without_each(one, corpus.labels, corpus.patient) for one in (a, b)]
+        moved = bca_interval(points[0], sampled[0], without[0], of_patients)
+        tally.interval("AUC, BCa", moved.low, moved.high, truth)
+        moved_gap = bca_difference(
+            points[0] - points[1], sampled[0] - sampled[1], without[0] - without[1], of_patients
+        )
+        tally.interval("AUC difference, BCa", moved_gap.low, moved_gap.high, 0.0)
+        tally.test("AUC difference, BCa", moved_gap.p)
         by_delong = roc.delong(a, corpus.labels, patient=corpus.patient)
         tally.interval("AUC, DeLong", by_delong.low, by_delong.high, truth)
         of_both = roc.paired_delong(a, b, corpus.labels, patient=corpus.patient)
@@ -290,19 +303,23 @@ def main() -> None:
     }
     for kind in LESIONS:
         tallies[kind.title] = pixels(kind, trials=options.trials, resamples=options.resamples)
+    for group in KINDS:
+        tallies[group.title] = patients(group, trials=options.trials)
+    for recipes in RECIPES:
+        tallies[recipes.title] = trainings(recipes, trials=options.trials)
     coverage: dict[str, float] = {}
     type_one: dict[str, float] = {}
     paper: list[float] = []
     for title, tally in tallies.items():
-        for name, held in tally.held.items():
-            coverage[f"{title}: {name}"] = round(float(np.mean(held)), 4)
-            print(json.dumps({"data": title, "interval": name, "coverage": np.mean(held)}))
-        for name, rejected in tally.rejected.items():
-            print(json.dumps({"data": title, "test": name, "type_one": np.mean(rejected)}))
-            if name.startswith("paper"):
-                paper.append(round(float(np.mean(rejected)), 4))
-            else:
-                type_one[f"{title}: {name}"] = round(float(np.mean(rejected)), 4)
+        for row in tally.rows(title):
+            print(json.dumps(row))
+            interval_name, test_name = row.get("interval", ""), row.get("test", "")
+            if interval_name and not interval_name.startswith("alone"):
+                coverage[f"{title}: {interval_name}"] = round(row["coverage"], 4)
+            elif test_name.startswith("paper"):
+                paper.append(round(row["type_one"], 4))
+            elif test_name:
+                type_one[f"{title}: {test_name}"] = round(row["type_one"], 4)
     result: dict[str, Any] = {
         "trials": options.trials,
         "coverage_min": min(coverage.values()),

@@ -129,6 +129,7 @@ def of_seed(family: Settings, seed: int) -> Settings:
         evaluate=replace(
             family.evaluate,
             models={arm.name: section(arm.name, seed) for arm in arms},
+            seeds={},
             report=f"{experiment.report.rstrip('/')}/seed-{seed}",
         ),
         experiment=None,

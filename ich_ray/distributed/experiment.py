@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ich_ray.distributed.experiment_trainings import over_seeds
 from ich_ray.distributed.family import Family, carry_out, evaluated, family_of, plan_family
 from ich_ray.distributed.report import make_report
 from ich_ray.distributed.session import Session
@@ -105,7 +106,8 @@ def run_experiment(
         for seed in config.seeds
         if member_of(seed) in finished
     }
-    rows = rows_of([arm.name for arm in arms_of(config)], reports) if reports else ()
+    over = over_seeds({seed: finished[member_of(seed)] for seed in reports})
+    rows = rows_of([arm.name for arm in arms_of(config)], reports, over) if reports else ()
     summary = ExperimentSummary(
         seeds=tuple(reports),
         rows=rows,
@@ -114,7 +116,7 @@ def run_experiment(
         writes=str(Path(config.report, FILES[1])),
         up_to_date=not walked.codes,
     )
-    _write(run, family, summary)
+    _write(run, family, summary, over)
     return summary
 
 
@@ -125,7 +127,9 @@ def report_of(run: Session) -> Mapping[str, Any]:
     return found
 
 
-def _write(run: Session, family: Family, summary: ExperimentSummary) -> None:
+def _write(
+    run: Session, family: Family, summary: ExperimentSummary, over: Mapping[str, Any] | None
+) -> None:
     """Write the table for machines and for people, and its picture."""
     config = experiment_of(run.settings)
     folder = Path(config.report)
@@ -134,6 +138,7 @@ def _write(run: Session, family: Family, summary: ExperimentSummary) -> None:
         "experiment": resolved(config),
         "seeds": list(summary.seeds),
         "rows": resolved(list(summary.rows)),
+        "over_trainings": over,
         "steps": {node.name: sorted(node.after) for node in family.graph},
         "failed": dict(summary.failed),
         "waiting": list(summary.waiting),

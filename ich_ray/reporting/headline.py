@@ -103,7 +103,7 @@ def cautions(report: Report) -> list[str]:
     return [
         *unbeaten_rivals(report),
         *narrow_intervals(report),
-        *of_trainings(report.over_trainings),
+        *of_trainings(report.over_trainings, marked_patients=report.marked_patients),
     ]
 
 
@@ -129,7 +129,10 @@ def narrow_intervals(report: Report) -> list[str]:
             "are too narrow then. In simulated corpora with 20 such patients they held the truth "
             "92 to 94 times in 100, with 10 of them 90 to 92 times, with 2 of them 83 to 85 times. "
             "Of equal models no more than 4 in 100 were called different, but with 2 or 3 such "
-            "patients some 10 in pixel AP."
+            "patients some 10 in pixel AP. Of slices, exams and lesions: with 20 bleeding patients "
+            "intervals of lesion sensitivity and NSD held it 91 and 92 times, with 10 of them 88 "
+            "and 85 times, of a slice AUC 90 and 91 times, of a mean DSC of exams 94 and 90 times; "
+            "that of a slice F1 held it 96 times."
         )
     return sentences
 

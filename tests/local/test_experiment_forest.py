@@ -20,10 +20,17 @@ def report(less: float) -> dict[str, Any]:
 
 
 def test_a_picture_names_variants_metrics_and_both_intervals() -> None:
-    rows = rows_of(["baseline", "no_ranker"], {0: report(0.1), 3: report(0.2)})
+    both = {"low": -0.1, "high": 0.4, "p": 0.2}
+    over = {
+        "differences": [
+            {"a": "no_ranker", "b": "baseline", "metric": metric, "joined": both}
+            for metric in METRICS
+        ]
+    }
+    rows = rows_of(["baseline", "no_ranker"], {0: report(0.1), 3: report(0.2)}, over)
     picture = experiment_forest(rows)
     text = picture.decode()
-    for word in ("no_ranker", *METRICS.values(), "over seeds", "over patients"):
+    for word in ("no_ranker", *METRICS.values(), "over seeds", "over patients", "over seeds and"):
         assert f"<!-- {word}" in text
     assert "<!-- baseline" not in text
     assert experiment_forest(rows) == picture

@@ -36,6 +36,14 @@ def test_so_few_trainings_are_cautioned_of(seeds: int, caution: str) -> None:
     assert not cautions(replace(EMPTY, over_trainings=over(3)))
 
 
+def test_means_on_few_bleeding_patients_are_cautioned_of() -> None:
+    report = replace(EMPTY, over_trainings=over(3), marked_patients=40)
+    (sentence,) = cautions(report)
+    assert "40, are fewer than 50" in sentence
+    assert "93 to 96" in sentence
+    assert not cautions(replace(report, marked_patients=50))
+
+
 def test_one_training_makes_no_claim_over_trainings() -> None:
     report = replace(EMPTY, over_trainings=over(1))
     assert main_difference(report) is None

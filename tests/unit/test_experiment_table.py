@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ich_ray.experiment_table import detectable, power_of, rows_of, table_lines
+from ich_ray.experiment_table import Joined, detectable, power_of, rows_of, table_lines
 from ich_ray.sweep import over_seeds
 
 
@@ -83,13 +83,26 @@ def test_a_figure_that_is_undefined_in_a_seed_is_left_out_there() -> None:
     assert soft.figures["dsc"].seeds == 2
 
 
-def test_the_table_says_which_uncertainty_is_which_and_joins_none() -> None:
-    rows = rows_of(["baseline", "soft"], {0: report(0.8, 0.9, 0.05), 1: report(0.6, 0.72, 0.2)})
+def joined(metric: str, p: float | None, *, a: str = "soft") -> dict[str, Any]:
+    bounds = {"estimate": 0.1, "low": 0.012, "high": 0.2, "p": p}
+    return {"a": a, "b": "baseline", "metric": metric, "joined": bounds}
+
+
+def test_the_table_says_which_uncertainty_is_which_and_joins_them() -> None:
+    reports = {0: report(0.8, 0.9, 0.05), 1: report(0.6, 0.72, 0.2)}
+    differences = [joined("exam_auc", 0.04, a="other"), joined("exam_auc", 0.03)]
+    over = {"differences": [*differences, joined("dsc", None)]}
+    rows = rows_of(["baseline", "soft"], reports, over)
+    assert rows[1].less_baseline["exam_auc"].both == Joined(low=0.012, high=0.2, p=0.03)
+    assert rows[1].less_baseline["dsc"].both is None
+    assert rows[1].less_baseline["pixel_ap"].both is None
     lines = table_lines(rows)
     head = "variant   seeds  mean                        less baseline               over patients"
-    assert lines[:2] == ["exam AUC", f"{head}       apart    80 %"]
+    rest = "over both           p       apart    80 %"
+    assert lines[:2] == ["exam AUC", f"{head}       {rest}"]
     assert lines[2].split() == ["baseline", "2", "0.7000", "[-0.5706,", "1.9706]"]
     assert lines[3].startswith("soft          2  0.8100")
     assert "1 of 2" in lines[3]
-    assert any("no interval here holds seeds and patients at once" in line for line in lines)
+    assert "[0.0120, 0.2000]    0.0300" in lines[3]
+    assert any("what other trainings on other patients would give" in line for line in lines)
     assert table_lines(()) == []

@@ -7,14 +7,15 @@ from matplotlib.axes import Axes
 from ich_ray.experiment_table import METRICS, ArmRow, Comparison
 from ich_ray.reporting.figures.style import COLOURS, INK, MUTED, empty_figure
 
-SEEDS, PATIENTS = COLOURS[0], COLOURS[1]
+BOTH, SEEDS, PATIENTS = INK, COLOURS[0], COLOURS[1]
 
 
 def experiment_forest(rows: Sequence[ArmRow]) -> bytes:
     """Each variant less the baseline, a panel a metric; return the bytes of an SVG.
 
-    The upper bar of a variant is the 95 % t-interval over seeds, with a dot a seed; the lower one
-    the mean of the seeds' intervals over patients.
+    The upper bar of a variant is the 95 % interval over seeds and patients at once, the middle one
+    the t-interval over seeds, with a dot a seed; the lower one the mean of the seeds' intervals
+    over patients.
 
     Args:
         rows: Of the table; those without a difference are left out.
@@ -39,16 +40,19 @@ def experiment_forest(rows: Sequence[ArmRow]) -> bytes:
             axes.tick_params(axis="y", length=0)
         figure.supxlabel("Less the baseline, with 95 % intervals", fontsize=9)
         for colour, label in (
+            (BOTH, "over seeds and patients"),
             (SEEDS, "over seeds (dots: seeds)"),
             (PATIENTS, "over patients, mean of the seeds"),
         ):
             panels[0].plot([], [], color=colour, linewidth=1.8, label=label)
-        figure.legend(loc="outside upper left", ncols=2)
+        figure.legend(loc="outside upper left", ncols=3)
     return buffer.getvalue()
 
 
 def _draw(axes: Axes, y: int, less: Comparison) -> None:
-    above, below = y - 0.12, y + 0.12
+    above, below = y, y + 0.2
+    if less.both is not None:
+        axes.plot([less.both.low, less.both.high], [y - 0.2, y - 0.2], color=BOTH, linewidth=2.2)
     if less.seeds.low is not None and less.seeds.high is not None:
         axes.plot([less.seeds.low, less.seeds.high], [above, above], color=SEEDS, linewidth=1.8)
     axes.plot(

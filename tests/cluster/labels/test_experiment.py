@@ -73,6 +73,14 @@ def test_the_table_has_both_uncertainties_of_each_variant(grown: Path) -> None:
     assert [one["estimate"] for one in less["each"]] == [each["estimate"] for each in told]
     assert less["patients_low"] == pytest.approx(sum(each["low"] for each in told) / 2)
     assert less["seeds"]["seeds"] == 2
+    over = content["over_trainings"]
+    assert over["trainings"]["semi_supervised"] == ["semi_supervised-0", "semi_supervised-1"]
+    for one in over["differences"]:
+        # Counted once more, and the same.
+        of_seeds = [r["differences"]["semi_supervised_minus_baseline"] for r in reports]
+        estimates = [of[one["metric"]]["estimate"] for of in of_seeds]
+        assert one["figures"] == pytest.approx(estimates, abs=1e-12)
+    assert less["both"] is not None
     assert all("experiment" not in report["settings"] for report in reports)
     assert set(reports[0]["settings"]["models"]) == {"baseline-0", "semi_supervised-0"}
     assert "less baseline" in (grown / "family" / "experiment.txt").read_text()
