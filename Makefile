@@ -10,7 +10,8 @@ READY := .venv/.ready
 	image-check bench-phantom bench-codecs bench-ingest bench-speed bench-hostile bench-mutated \
 	bench-kills bench-planning bench-cluster bench-scaling bench-faults bench-train bench-ctich \
 	bench-few-labels \
-	bench-device bench-pseudo-label bench-evaluate experiment-phantoms reproduce pack-ctich cluster-up cluster-down clean
+	bench-device bench-pseudo-label bench-evaluate bench-evaluate-scale experiment-phantoms reproduce \
+	pack-ctich cluster-up cluster-down clean
 
 setup: $(READY)
 
@@ -178,6 +179,10 @@ bench-pseudo-label: $(READY)
 
 bench-evaluate: $(READY)
 	$(BIN)/python -m benchmarks.evaluate
+
+# Seconds and memory of an evaluation of 1,000, 5,000 and 25,000 exams; it resumes.
+bench-evaluate-scale: $(READY)
+	$(BIN)/python -m benchmarks.evaluate_scale --out $(OUT)/bench/evaluate_scale
 
 # A head, two workers, an S3 server and a submitter in network namespaces; needs root, on Linux.
 cluster-up: $(READY)

@@ -27,7 +27,14 @@ from benchmarks.coverage_tally import Tally
 from ich_ray.statistics import average_precision, overlap, pixel_histograms, roc
 from ich_ray.statistics.bca import aucs_without_each, bca_difference, bca_interval
 from ich_ray.statistics.bootstrap import difference, interval, resample_weights
-from ich_ray.statistics.comparison import Exams, PixelMetric, Predicted, compare, resampled
+from ich_ray.statistics.comparison import (
+    Exams,
+    PixelMetric,
+    Predicted,
+    compare,
+    pixel_aps,
+    resampled,
+)
 from ich_ray.statistics.proportions import mcnemar, wilson
 
 NORMAL = NormalDist()
@@ -246,9 +253,9 @@ def stack_of(positive: np.ndarray, negative: np.ndarray) -> pixel_histograms.His
 def models_of(positive: np.ndarray, negative: np.ndarray) -> dict[str, Predicted]:
     """Return both models; nothing is asked of their exam scores."""
     return {
-        name: Predicted(
+        name: Predicted.of_stack(
             scores=np.arange(positive.shape[1], dtype=np.float64),
-            pixels=stack_of(p, n),
+            stack=stack_of(p, n),
             level=4,
         )
         for name, p, n in zip("ab", positive, negative, strict=True)
@@ -265,10 +272,9 @@ def pixels(kind: Lesions, *, trials: int, resamples: int) -> Tally:
     once = np.ones((1, 1))
     truth: dict[str, dict[str, float]] = {}
     for name, model in models_of(*whole).items():
-        at_level = overlap.overlap_at(model.pixels, model.level)
         truth[name] = {
             "pixel_ap": float(average_precision.weighted_average_precisions(model.pixels, once)[0]),
-            "dsc": float(overlap.weighted_dices(at_level, once)[0]),
+            "dsc": float(overlap.weighted_dices(model.at_level, once)[0]),
         }
     for trial in range(trials):
         counts = lesions(kind, np.random.default_rng([trial, kind.exams]))
@@ -279,7 +285,7 @@ def pixels(kind: Lesions, *, trials: int, resamples: int) -> Tally:
             continue
         models = models_of(*counts)
         samples = resampled(corpus, models, PAIR, seed=trial, resamples=range(resamples))
-        found = compare(corpus, models, PAIR, samples, seed=trial)
+        found = compare(corpus, models, PAIR, samples, pixel_aps(models), seed=trial)
         for metric, title in TITLES.items():
             one = found.intervals["a"][metric]
             tally.interval(title, one.low, one.high, truth["a"][metric])

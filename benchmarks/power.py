@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.evaluate_coverage import Lesions, lesions, models_of
 from ich_ray.statistics import overlap, roc
 from ich_ray.statistics.bootstrap import Interval
-from ich_ray.statistics.comparison import Exams, Predicted, _by_patient, _exchanged
+from ich_ray.statistics.comparison import Exams, Predicted, _dsc_by_patient, _exchanged
 from ich_ray.statistics.planning.pilots import auc_pilot, dsc_pilot
 from ich_ray.statistics.planning.power import power
 
@@ -99,7 +99,7 @@ def drawn_lesions(kind: Lesions, seed: list[int], size: int) -> tuple[Predicted,
 
 def counted(models: tuple[Predicted, Predicted]) -> list[overlap.Overlap]:
     """Return the pixels of each patient as the models call them."""
-    return [overlap.overlap_at(model.pixels, model.level) for model in models]
+    return [model.at_level for model in models]
 
 
 def true_difference(kind: Lesions) -> float:
@@ -109,7 +109,7 @@ def true_difference(kind: Lesions) -> float:
         for counts in lesions(kind, np.random.default_rng(1), num_exams=400_000)
     ]
     a, b = (
-        overlap.dice(*(int(part.sum()) for part in overlap.overlap_at(model.pixels, model.level)))
+        overlap.dice(*(int(part.sum()) for part in model.at_level))
         for model in models_of(*whole).values()
     )
     return float(a - b)
@@ -123,7 +123,7 @@ def of_dsc(kind: Lesions, difference: float, trial: int, draws: int) -> tuple[In
         seed=trial,
         draws=draws,
     )
-    a, b = (_by_patient(one, "dsc") for one in drawn_lesions(kind, [trial, 2], kind.exams))
+    a, b = (_dsc_by_patient(one) for one in drawn_lesions(kind, [trial, 2], kind.exams))
     return power(pilot, difference, size=kind.exams), _exchanged(a, b, seed=trial).p < 0.05
 
 

@@ -13,6 +13,7 @@ from ich_ray.distributed.estimates import Planned
 from ich_ray.distributed.foreign_exams import ForeignExams
 from ich_ray.distributed.metering import reserved_by
 from ich_ray.distributed.own_exams import OwnExams, evaluate_config
+from ich_ray.distributed.pixel_shelving import SHELVING_NEED, shelve
 from ich_ray.distributed.resampling import RESAMPLER, RESAMPLING, resample
 from ich_ray.distributed.resources import check_fits
 from ich_ray.distributed.session import Session
@@ -127,11 +128,16 @@ def check_evaluation(run: Session, source: Source) -> None:
     source.check()
     run.ensure_ray()
     resamplers = Need(what="evaluate.actors", processes=config.actors, each=RESAMPLER)
-    check_fits(run.settings.cluster, *source.needs(), resamplers)
+    check_fits(run.settings.cluster, *source.needs(), SHELVING_NEED, resamplers)
 
 
-def evaluate(run: Session, source: Source) -> Evaluation:
+def evaluate(run: Session, source: Source, place: str) -> Evaluation:
     """Compare the models of the evaluate section on its test selections, once that was checked.
+
+    Args:
+        run: The session.
+        source: What is compared.
+        place: Folder for pixels by patient, which are needed no longer than this takes.
 
     Raises:
         QualityError: Fewer than two patients have a positive, or a negative, test exam; no
@@ -142,17 +148,20 @@ def evaluate(run: Session, source: Source) -> Evaluation:
     source.predict()
     tuning = source.of_tuning()
     tuned = {name: tune(tuning[name], where=source.tuned_on) for name in names}
-    found = source.of_test({name: one.level for name, one in tuned.items()})
+    gathered = source.of_test({name: one.level for name, one in tuned.items()}, place)
+    counted = gathered.models
+    found = {name: one.exams for name, one in counted.items()}
     seen = compared_exams(found[names[0]], where=source.where)
-    models = {n: predicted(found[n], seen, level=tuned[n].level) for n in names}
+    pixels = shelve(run, gathered, names, seen, place)
+    models = {n: predicted(found[n], seen, pixels[n], level=tuned[n].level) for n in names}
     rivals = {name: threshold_rival(found[name], seen) for name in source.rivals}
-    last = [*models.values(), *rivals.values()][-1]
-    if last.pixels.pos.any():
-        rivals[EMPTY] = empty_rival(last)
+    last = names[-1]
+    if counted[last].pixels.num_positive:
+        rivals[EMPTY] = empty_rival(found[last], seen)
     everyone = {**models, **rivals}
     compared = [*pairs(list(models)), *((model, rival) for model in models for rival in rivals)]
-    samples = resample(run, config, seen.exams, everyone, compared)
-    figures = compare(seen.exams, everyone, compared, samples, seed=config.seed)
+    samples, whole = resample(run, config, seen.exams, everyone, compared)
+    figures = compare(seen.exams, everyone, compared, samples, whole, seed=config.seed)
     own = {name: found[name] for name in models}
     test = {name: scored(of) for name, of in own.items()}
     operating = [
@@ -160,13 +169,19 @@ def evaluate(run: Session, source: Source) -> Evaluation:
         for name, exams in test.items()
         for point in points_of(name, tuned[name], exams, _rules(config))
     ]
-    marked, main = last.pixels, main_pair(list(models))
+    marked, main = models[last].at_level, main_pair(list(models))
     return Evaluation(
         names=names,
         exams=seen.exams,
         predicted=everyone,
         figures=figures,
-        further=further_figures(own, seen, tuned, groups=source.groups(seen), seed=config.seed),
+        further=further_figures(
+            {name: counted[name] for name in models},
+            seen,
+            tuned,
+            groups=source.groups(seen),
+            seed=config.seed,
+        ),
         masks=mask_figures(own, seen, seed=config.seed),
         calibration=tuple(
             model_calibration(
@@ -183,13 +198,12 @@ def evaluate(run: Session, source: Source) -> Evaluation:
         if config.paper and main
         else None,
         positive_slice_dsc={
-            name: positive_slice_dsc(of, seen, level=everyone[name].level)
-            for name, of in found.items()
+            name: positive_slice_dsc(of, level=everyone[name].level) for name, of in counted.items()
         }
         | ({EMPTY: 0.0} if EMPTY in rivals else {}),
         operating_points=tuple(operating),
         paired_calls=tuple(paired_calls(_same_rules(operating, pairs(list(models))), test)),
-        marked_patients=len(set(marked.cluster[marked.pos > 0].tolist())),
+        marked_patients=int(np.count_nonzero(marked.tp + marked.fn)),
         exam_keys=seen.keys,
         notes=tuple(source.notes()),
         shown_slices={exam: s.largest_slice for exam, s in found[names[-1]].items()},

@@ -10,6 +10,7 @@ from typing import Any
 
 from ich_ray.distributed.evaluate import evaluation_identity
 from ich_ray.distributed.own_exams import OwnExams
+from ich_ray.distributed.pixel_shelving import shelve
 from ich_ray.distributed.session import Session, fingerprint
 from ich_ray.experiment import section
 from ich_ray.reporting.plain_values import plain
@@ -17,6 +18,7 @@ from ich_ray.statistics.comparison import Predicted
 from ich_ray.statistics.pooled_exams import compared_exams, predicted
 from ich_ray.statistics.seeds.pooled import OverTrainings, over_trainings
 from ich_ray.statistics.tuning import tune
+from ich_ray.storage.pixel_place import place_for_pixels
 from ich_ray.storage.urls import join
 
 FILE = "over_trainings.json"
@@ -25,8 +27,7 @@ FILE = "over_trainings.json"
 def over_seeds(runs: Mapping[int, Session]) -> dict[str, Any] | None:
     """Return what report.json would hold of all seeds, `over_trainings`; None of one seed.
 
-    It is made once and kept in the store, under the hash of what it is made of; two who make it at
-    the same time write the same.
+    It is made once and kept in the store, under the hash of what it is made of.
 
     Args:
         runs: Seed -> its run, of those that are evaluated.
@@ -42,22 +43,30 @@ def over_seeds(runs: Mapping[int, Session]) -> dict[str, Any] | None:
     url = join(run.store.url("evaluations", fingerprint(over_seeds=made_of)), FILE)
     if not run.store.exists(url):
         run.ensure_ray()
-        found = json.dumps(plain(_pooled(sources)), sort_keys=True, allow_nan=False)
-        run.store.write_bytes(url, found.encode())
+        with (
+            run.writing(url) as lease,
+            place_for_pixels(run.store, f"{url}.pixels", lease) as place,
+        ):
+            found = json.dumps(plain(_pooled(sources, place)), sort_keys=True, allow_nan=False)
+            lease.check()
+            run.store.write_bytes(url, found.encode())
     kept: dict[str, Any] = json.loads(run.store.read_bytes(url))
     return kept
 
 
-def _pooled(sources: Mapping[int, OwnExams]) -> OverTrainings:
+def _pooled(sources: Mapping[int, OwnExams], place: str) -> OverTrainings:
     models: dict[str, Predicted] = {}
     for seed, source in sources.items():
         tuning = source.of_tuning()
-        # Without levels no mask is looked at: lesions and surfaces take the time of an evaluation.
-        found = source.of_test({})
+        levels = {arm: tune(tuning[arm], where=source.tuned_on).level for arm in source.names}
+        # Lesions and surfaces take the time of an evaluation, and are not asked for.
+        own = join(place, str(seed))
+        gathered = source.of_test(levels, own, masks=False)
+        found = {arm: gathered.models[arm].exams for arm in source.names}
         seen = compared_exams(found[source.names[0]], where=source.where)
+        pixels = shelve(source.run, gathered, source.names, seen, own)
         for arm in source.names:
-            level = tune(tuning[arm], where=source.tuned_on).level
-            models[section(arm, seed)] = predicted(found[arm], seen, level=level)
+            models[section(arm, seed)] = predicted(found[arm], seen, pixels[arm], level=levels[arm])
     arms = next(iter(sources.values())).names
     trainings = {arm: [section(arm, seed) for seed in sources] for arm in arms}
     return over_trainings(seen.exams, models, trainings)

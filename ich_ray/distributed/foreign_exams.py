@@ -12,6 +12,7 @@ import ray.data
 from ich_ray.capacity import Need
 from ich_ray.distributed import records, work
 from ich_ray.distributed.estimates import Planned
+from ich_ray.distributed.gathering import Gathered, Pooling
 from ich_ray.distributed.metering import metered, reserved_by, tasks_at_once
 from ich_ray.distributed.origin import Origin, here
 from ich_ray.distributed.own_exams import READER, READING, counting_of, evaluate_config
@@ -23,7 +24,8 @@ from ich_ray.foreign_exams import ForeignExam
 from ich_ray.identity import content_hash
 from ich_ray.scored_volume import ScoredVolume
 from ich_ray.statistics.breakdown import Group
-from ich_ray.statistics.exam_statistics import Counting, ExamStatistics
+from ich_ray.statistics.counted_model import CountedModel
+from ich_ray.statistics.exam_statistics import Counting
 from ich_ray.statistics.foreign_counts import (
     CaseVolumes,
     ForeignCase,
@@ -61,20 +63,37 @@ class CountCases:
     ignored: int | None
     """Value of masks that takes part in no count."""
 
+    place: str | None
+    """Folder for pixels by patient; None: nobody needs them."""
+
     origin: Origin
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> Iterator[dict[str, list[Any]]]:
-        """Yield one row an exam and model."""
+        """Yield one row an exam and model, and their pixels."""
         with work.piece_of(self.origin):
-            for case in (case for piece in batch["cases"] for case in pickle.loads(piece)):
-                found = count_case(
-                    case,
-                    self._volumes(case),
-                    score_slices=self.score_slices,
-                    counting=self.counting,
-                )
-                for one in found:
-                    yield {"found": [one]}
+            for number, piece in zip(batch["number"], batch["cases"], strict=True):
+                pooling = self._poolings(int(number))
+                for case in pickle.loads(piece):
+                    found = count_case(
+                        case,
+                        self._volumes(case),
+                        score_slices=self.score_slices,
+                        counting=self.counting,
+                    )
+                    for one in found:
+                        for told in pooling[one.statistics.model].take(one):
+                            yield {"found": [told]}
+                for rest in pooling.values():
+                    for told in rest.rest():
+                        yield {"found": [told]}
+
+    def _poolings(self, number: int) -> dict[str, Pooling]:
+        return {
+            name: Pooling(
+                model=name, slot=slot, task=f"{number:04d}", store=self.store, place=self.place
+            )
+            for slot, name in enumerate(self.counting)
+        }
 
     def _volumes(self, case: ForeignCase) -> CaseVolumes:
         """Read what is needed of a case's pixels."""
@@ -215,20 +234,32 @@ class ForeignExams:
         """Return no groups: nothing is known of exams but their truth."""
         return []
 
-    def of_tuning(self) -> dict[str, dict[str, ExamStatistics]]:
-        """Return model -> exam -> statistics of the tuning exams."""
-        return self._counted(self.tuning_cases, {}, what="count tuning exams")
+    def of_tuning(self) -> dict[str, CountedModel]:
+        """Return what each model says of the tuning exams."""
+        counting = dict.fromkeys(self.names, Counting())
+        found = self._counted(self.tuning_cases, counting, None, what="count tuning exams")
+        return found.models
 
-    def of_test(self, levels: Mapping[str, int]) -> dict[str, dict[str, ExamStatistics]]:
-        """Return the same of the test exams, at each model's pixel threshold."""
-        wanted = counting_of(evaluate_config(self.run))
-        counting = {name: replace(wanted, level=level) for name, level in levels.items()}
-        return self._counted(self.cases, counting, what="count exams")
+    def of_test(self, levels: Mapping[str, int], place: str | None) -> Gathered:
+        """Return what each model says of the test exams.
+
+        Args:
+            levels: Model -> its pixel threshold.
+            place: Folder for pixels by patient. None: only scores and calls are needed.
+        """
+        wanted = replace(counting_of(evaluate_config(self.run)), masks=place is not None)
+        counting = {name: replace(wanted, level=levels.get(name)) for name in self.names}
+        return self._counted(self.cases, counting, place, what="count exams")
 
     def _counted(
-        self, cases: Sequence[ForeignCase], counting: Mapping[str, Counting], *, what: str
-    ) -> dict[str, dict[str, ExamStatistics]]:
-        found: dict[str, dict[str, ExamStatistics]] = {name: {} for name in self.names}
+        self,
+        cases: Sequence[ForeignCase],
+        counting: Mapping[str, Counting],
+        place: str | None,
+        *,
+        what: str,
+    ) -> Gathered:
+        found = Gathered.of(self.names)
         if not cases:
             return found
         job = CountCases(
@@ -236,11 +267,15 @@ class ForeignExams:
             score_slices=evaluate_config(self.run).exam_score_slices,
             counting=counting,
             ignored=evaluate_config(self.run).ignored_value or None,
+            place=place,
             origin=here().of("evaluate"),
         )
         size = -(-len(cases) // PIECES)
         # Bytes: Ray Data warns of a column of objects that Arrow does not know.
-        pieces = [{"cases": pickle.dumps(cases[i : i + size])} for i in range(0, len(cases), size)]
+        pieces = [
+            {"number": i // size, "cases": pickle.dumps(cases[i : i + size])}
+            for i in range(0, len(cases), size)
+        ]
         dataset = ray.data.from_items(pieces, override_num_blocks=len(pieces)).map_batches(
             job, batch_size=1, batch_format="numpy", **options(READER)
         )
@@ -250,9 +285,8 @@ class ForeignExams:
             metered(self.run, _KIND, READER, processes=at_once) as meter,
         ):
             for row in records.rows("statistics", dataset):
-                one: ExamStatistics = row["found"]
-                found[one.model][one.facts.exam] = one
-                done = min(map(len, found.values()))
+                found.take(row["found"])
+                done = min(len(one.exams) for one in found.models.values())
                 shown.update(done - shown.n)
                 meter.finished(0)
             meter.finished(_slices_about(cases), more=False)

@@ -214,7 +214,9 @@ def patients_of(run: Session, selections: tuple[Selection, ...]) -> set[str]:
     return {
         patient
         for selection in selections
-        for patient in index_table(run.store, selection.corpus)["patient"].unique().to_pylist()
+        for patient in index_table(run.store, selection.corpus, ["patient"])["patient"]
+        .unique()
+        .to_pylist()
         if selection.holds(patient)
     }
 

@@ -1,7 +1,7 @@
 """The predictions of this store's models on selections of its corpora, counted exam by exam."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray.data
@@ -11,6 +11,7 @@ from ich_ray.capacity import Need, Process
 from ich_ray.config import EvaluateConfig
 from ich_ray.distributed import records
 from ich_ray.distributed.estimates import Planned
+from ich_ray.distributed.gathering import Gathered, Told
 from ich_ray.distributed.lineage import (
     TrainedModel,
     deciding_predictions,
@@ -27,7 +28,8 @@ from ich_ray.distributed.resources import options
 from ich_ray.distributed.session import Selection, Session, select
 from ich_ray.errors import ConfigError
 from ich_ray.statistics.breakdown import Group
-from ich_ray.statistics.exam_statistics import Counting, ExamStatistics
+from ich_ray.statistics.counted_model import CountedModel
+from ich_ray.statistics.exam_statistics import Counting
 from ich_ray.statistics.pooled_exams import THRESHOLD, ComparedExams
 from ich_ray.statistics.reader_groups import reader_groups
 from ich_ray.storage.annotations_table import reads_of, reads_version
@@ -164,13 +166,23 @@ class OwnExams:
         tasks = [prediction_task(self.run, m, s) for m in self.models.values() for s in selections]
         predict_all(self.run, tasks)
 
-    def of_tuning(self) -> dict[str, dict[str, ExamStatistics]]:
-        """Return model -> exam -> statistics of the tuning exams."""
-        return self._counted(self.tuning, {}, threshold=False)
+    def of_tuning(self) -> dict[str, CountedModel]:
+        """Return what each model says of the tuning exams."""
+        return self._counted(self.tuning, Counting(), {}, None).models
 
-    def of_test(self, levels: Mapping[str, int]) -> dict[str, dict[str, ExamStatistics]]:
-        """Return the same of the test exams, at each model's pixel threshold."""
-        return self._counted(self.test, levels, threshold=True)
+    def of_test(
+        self, levels: Mapping[str, int], place: str | None, *, masks: bool = True
+    ) -> Gathered:
+        """Return what each model, and the rival, says of the test exams.
+
+        Args:
+            levels: Model -> its pixel threshold.
+            place: Folder for pixels by patient. None: only scores and calls are needed.
+            masks: Whether lesions, surfaces and volumes are needed, where pixels are.
+        """
+        looked_at = masks and place is not None
+        wanted = replace(counting_of(evaluate_config(self.run)), masks=looked_at)
+        return self._counted(self.test, wanted, levels, place)
 
     def groups(self, seen: ComparedExams) -> list[Group]:
         """Return the groups of test exams that their readers make."""
@@ -180,32 +192,47 @@ class OwnExams:
         return reader_groups(reads, seen.keys, seen.exams.labels)
 
     def _counted(
-        self, selections: Sequence[Selection], levels: Mapping[str, int], *, threshold: bool
-    ) -> dict[str, dict[str, ExamStatistics]]:
-        found: dict[str, dict[str, ExamStatistics]] = {n: {} for n in (*self.names, *self.rivals)}
-        for selection in selections:
-            for one in self._of_selection(selection, levels, threshold=threshold):
-                found[one.model][one.facts.exam] = one
+        self,
+        selections: Sequence[Selection],
+        counting: Counting,
+        levels: Mapping[str, int],
+        place: str | None,
+    ) -> Gathered:
+        found = Gathered.of((*self.names, *self.rivals))
+        for number, selection in enumerate(selections):
+            job = self._job(selection, number, counting, levels, place)
+            for one in self._of_selection(selection, job):
+                found.take(one)
         return found
 
-    def _of_selection(
-        self, selection: Selection, levels: Mapping[str, int], *, threshold: bool
-    ) -> Iterator[ExamStatistics]:
-        """Count the exams of a selection on the cluster, from predictions by URL."""
-        run, config = self.run, evaluate_config(self.run)
-        job = StatisticsOfPart(
+    def _job(
+        self,
+        selection: Selection,
+        number: int,
+        counting: Counting,
+        levels: Mapping[str, int],
+        place: str | None,
+    ) -> StatisticsOfPart:
+        run = self.run
+        return StatisticsOfPart(
             store=run.store,
             selection=selection,
+            number=number,
             predictions={
                 name: prediction_files(run, model, selection) for name, model in self.models.items()
             },
             levels=dict(levels),
-            counting=counting_of(config) if levels else Counting(),
+            counting=counting,
             grid=run.settings.input.size,
-            threshold=threshold,
-            score_slices=config.exam_score_slices,
+            threshold=bool(levels),
+            score_slices=evaluate_config(run).exam_score_slices,
+            place=place,
             origin=here().of("evaluate"),
         )
+
+    def _of_selection(self, selection: Selection, job: StatisticsOfPart) -> Iterator[Told]:
+        """Count the exams of a selection on the cluster, from predictions by URL."""
+        run = self.run
         urls = [{"url": url} for url in selection.corpus.files]
         statistics = ray.data.from_items(urls, override_num_blocks=len(urls)).map_batches(
             job, batch_size=1, batch_format="numpy", **options(READER)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, UInt16
 
 from ich_ray.distributed import work
+from ich_ray.distributed.gathering import Pooling, Told
 from ich_ray.distributed.origin import Origin
 from ich_ray.distributed.session import Selection
 from ich_ray.exam import IGNORED, Slice
@@ -21,7 +22,6 @@ from ich_ray.statistics.exam_slices import CountedSlice
 from ich_ray.statistics.exam_statistics import (
     Counting,
     ExamFacts,
-    ExamStatistics,
     Subtypes,
     count_exam,
 )
@@ -41,6 +41,9 @@ class StatisticsOfPart:
 
     store: Store
     selection: Selection
+    number: int
+    """Of the selection."""
+
     predictions: Mapping[str, tuple[str, ...]]
     """Name of the model in the report -> files of its predictions."""
 
@@ -59,19 +62,23 @@ class StatisticsOfPart:
     score_slices: int
     """`evaluate.exam_score_slices`."""
 
+    place: str | None
+    """Folder for pixels by patient; None: nobody needs them."""
+
     origin: Origin
     """Whose work it is."""
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> Iterator[dict[str, list[Any]]]:
-        """Yield one row an exam and model, with the file that it is of."""
+        """Yield one row an exam and model, and their pixels, with the file that they are of."""
         with work.piece_of(self.origin) as watch:
             for url in batch["url"]:
                 for found in self.of_part(str(url), watch):
                     yield {"found": [found], "of": [url]}
 
-    def of_part(self, url: str, watch: Stopwatch) -> Iterator[ExamStatistics]:
-        """Yield the statistics of every exam that has a reference, for every model."""
+    def of_part(self, url: str, watch: Stopwatch) -> Iterator[Told]:
+        """Yield what is told of every exam that has a reference, for every model."""
         slices = 0
+        pooling = self._poolings(url)
         stem = url.rsplit("/", 1)[1].removeprefix("part-")
         rows = {
             name: predictions_of_part(self.store, files, corpus=self.selection.corpus.name, url=url)
@@ -87,10 +94,28 @@ class StatisticsOfPart:
                 counted = counted_slices(known, of_slice, grid=self.grid)
                 wanted = replace(self.counting, level=self.levels.get(name))
                 score = score_of(counted, slices=self.score_slices)
-                yield count_exam(name, facts, counted, score=score, counting=wanted)
+                exam_of = count_exam(name, facts, counted, score=score, counting=wanted)
+                yield from pooling[name].take(exam_of)
             if self.threshold:
-                yield count_exam(THRESHOLD, facts, _by_intensity(known), score=0.0)
+                exam_of = count_exam(THRESHOLD, facts, _by_intensity(known), score=0.0)
+                yield from pooling[THRESHOLD].take(exam_of)
+        for one in pooling.values():
+            yield from one.rest()
         work.tell("part compared", watch, part=stem.removesuffix(".parquet"), slices=slices)
+
+    def _poolings(self, url: str) -> dict[str, Pooling]:
+        stem = url.rsplit("/", 1)[1].removeprefix("part-").removesuffix(".parquet")
+        return {
+            name: Pooling(
+                model=name,
+                slot=slot,
+                task=f"{self.number}-{stem}",
+                store=self.store,
+                place=self.place,
+                keeps=name == THRESHOLD,
+            )
+            for slot, name in enumerate((*self.predictions, THRESHOLD))
+        }
 
 
 def predictions_of_part(

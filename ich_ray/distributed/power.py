@@ -4,7 +4,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
 
 from ich_ray.distributed.estimates import priced
 from ich_ray.distributed.evaluate import Source, source_of
@@ -14,8 +17,8 @@ from ich_ray.distributed.session import Session
 from ich_ray.errors import QualityError
 from ich_ray.reporting.figures.power import detectable_differences
 from ich_ray.reporting.plain_values import plain
-from ich_ray.statistics.comparison import Exams, Predicted
-from ich_ray.statistics.overlap import overlap_at
+from ich_ray.statistics.comparison import Exams
+from ich_ray.statistics.overlap import Overlap
 from ich_ray.statistics.planning.pilots import (
     auc_pilot,
     auc_pilot_of_one,
@@ -23,7 +26,7 @@ from ich_ray.statistics.planning.pilots import (
     dsc_pilot,
 )
 from ich_ray.statistics.planning.power_table import PowerTable, power_table, table_lines
-from ich_ray.statistics.pooled_exams import compared_exams, predicted
+from ich_ray.statistics.pooled_exams import compared_exams, patient_overlap, scores_of
 from ich_ray.statistics.tuning import tune
 from ich_ray.storage import local_files
 
@@ -86,19 +89,30 @@ def tell_power(run: Session) -> PowerSummary:
     return PowerSummary(str(folder), lines)
 
 
-def _pilot(run: Session, source: Source) -> tuple[Exams, dict[str, Predicted]]:
+class PilotModel(NamedTuple):
+    """What one model says of a pilot's exams."""
+
+    scores: Float64[np.ndarray, " exam"]
+    masks: Overlap
+    """Of each patient."""
+
+
+def _pilot(run: Session, source: Source) -> tuple[Exams, dict[str, PilotModel]]:
     """Return what the first models say of the test exams: two, or the only one."""
     source.predict()
     tuning = source.of_tuning()
     names = source.names[:2]
     levels = {name: tune(tuning[name], where=source.tuned_on).level for name in names}
-    found = source.of_test({})
+    found = {name: one.exams for name, one in source.of_test(levels, None).models.items()}
     seen = compared_exams(found[names[0]], where=source.where)
-    return seen.exams, {n: predicted(found[n], seen, level=levels[n]) for n in names}
+    return seen.exams, {
+        name: PilotModel(scores_of(found[name], seen), patient_overlap(found[name], seen))
+        for name in names
+    }
 
 
 def _tables(
-    run: Session, exams: Exams, models: Mapping[str, Predicted]
+    run: Session, exams: Exams, models: Mapping[str, PilotModel]
 ) -> tuple[list[PowerTable], list[str]]:
     config, seed = run.settings.power, evaluate_config(run).seed
     prevalence = config.prevalence or None
@@ -114,12 +128,7 @@ def _tables(
     pilot = auc_pilot(a.scores, b.scores, exams, prevalence=prevalence, seed=seed)
     tables = [power_table(pilot, sizes=sizes, differences=config.auc_differences)]
     try:
-        of_masks = dsc_pilot(
-            overlap_at(a.pixels, a.level),
-            overlap_at(b.pixels, b.level),
-            prevalence=prevalence,
-            seed=seed,
-        )
+        of_masks = dsc_pilot(a.masks, b.masks, prevalence=prevalence, seed=seed)
     except QualityError as error:
         return tables, [f"DSC: {error}"]
     tables.append(power_table(of_masks, sizes=sizes, differences=config.dsc_differences))

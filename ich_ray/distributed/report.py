@@ -37,6 +37,7 @@ from ich_ray.statistics.comparison import METRICS
 from ich_ray.statistics.pooled_exams import EMPTY, THRESHOLD
 from ich_ray.statistics.score_levels import probability_of_level
 from ich_ray.storage import local_files
+from ich_ray.storage.pixel_place import place_for_pixels
 from ich_ray.storage.urls import join
 
 FILES = ("report.json", "index.html")
@@ -95,7 +96,8 @@ def make_report(run: Session) -> ReportSummary:
     else:
         check_evaluation(run, source)
         with run.writing(folder) as lease:
-            found = evaluate(run, source)
+            with place_for_pixels(run.store, join(folder, "pixels"), lease) as place:
+                found = evaluate(run, source, place)
             page = write_report(_report(run, source, found, fingerprint(**identity)), local)
             lease.check()
             for url, name in zip(kept, FILES, strict=True):

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute
 
 from ich_ray.distributed.evaluate import Evaluation, Source
 from ich_ray.distributed.foreign_exams import ForeignExams
@@ -121,16 +123,18 @@ def corpora(run: Session) -> list[CorpusFacts]:
 
 
 def _facts(run: Session, selection: Selection, name: str, role: str) -> CorpusFacts:
-    index = index_table(run.store, selection.corpus).select(["patient", "exam", "label"])
-    rows = [row for row in index.to_pylist() if selection.holds(row["patient"])]
+    index = index_table(run.store, selection.corpus, ["patient", "exam", "label"])
+    held = [one for one in index["patient"].unique().to_pylist() if selection.holds(one)]
+    rows = index.filter(pa.compute.is_in(index["patient"], pa.array(held, pa.string())))
+    positive = rows.filter(rows["label"])
     hidden = role == "unlabelled"
     return CorpusFacts(
         name=name,
         role=role,
-        exams=len({row["exam"] for row in rows}),
-        positive_exams=None if hidden else len({row["exam"] for row in rows if row["label"]}),
-        slices=len(rows),
-        positive_slices=None if hidden else sum(bool(row["label"]) for row in rows),
+        exams=len(rows["exam"].unique()),
+        positive_exams=None if hidden else len(positive["exam"].unique()),
+        slices=rows.num_rows,
+        positive_slices=None if hidden else positive.num_rows,
         kind=selection.corpus.kind,
         version=selection.corpus.version,
     )

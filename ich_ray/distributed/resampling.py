@@ -17,15 +17,20 @@ from ich_ray.distributed.session import Session
 from ich_ray.statistics.comparison import (
     METRICS,
     Exams,
+    PixelAp,
     Predicted,
     Resampled,
     errors_of,
     joined,
+    pixel_aps,
     resampled,
 )
 
 CHUNK = 100
 """Resamples of one call of the pool."""
+
+WHOLE = -1
+"""In place of a first resample: all patients once."""
 
 RESAMPLER = Process(memory=1_000_000_000)
 """Measured: 0.4 GB; the histograms that it works on lie in the shared memory of Ray."""
@@ -46,6 +51,10 @@ class Resampler:
     def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, list[Any]]:
         """Compute the chunks that a batch names by their first and last resample."""
         first, last = int(batch["first"][0]), int(batch["last"][0])
+        if first == WHOLE:
+            on_all = pixel_aps(self.predicted).values()
+            told = [value for one in on_all for value in (one.estimate, *one.influence.tolist())]
+            return {"first": [first], "figures": [told]}
         found = resampled(
             self.exams, self.predicted, self.compared, seed=self.seed, resamples=range(first, last)
         )
@@ -62,8 +71,8 @@ def resample(
     exams: Exams,
     predicted: Mapping[str, Predicted],
     compared: Pairs,
-) -> Resampled:
-    """Return all resamples that the settings ask for.
+) -> tuple[Resampled, dict[str, PixelAp]]:
+    """Return all resamples that the settings ask for, and each model's pixel AP on all patients.
 
     Args:
         run: The session.
@@ -76,7 +85,10 @@ def resample(
         BudgetError: The budget is passed.
     """
     starts = range(0, config.resamples, CHUNK)
-    chunks = [{"first": s, "last": min(s + CHUNK, config.resamples)} for s in starts]
+    chunks = [
+        {"first": WHOLE, "last": WHOLE},
+        *({"first": s, "last": min(s + CHUNK, config.resamples)} for s in starts),
+    ]
     actors = min(config.actors, len(chunks))
     dataset = ray.data.from_items(chunks, override_num_blocks=len(chunks)).map_batches(
         Resampler,
@@ -92,17 +104,30 @@ def resample(
         **options(RESAMPLER),
     )
     found: dict[int, Resampled] = {}
+    whole: dict[str, PixelAp] = {}
     with (
         bar("resample", total=len(chunks), unit="chunk") as shown,
         metered(run, RESAMPLING, RESAMPLER, processes=actors) as meter,
     ):
         for row in records.rows("resample", dataset):
+            shown.update(1)
+            if int(row["first"]) == WHOLE:
+                whole = _whole(row["figures"], list(predicted))
+                continue
             part = _part(row["figures"], list(predicted), compared)
             found[int(row["first"])] = part
-            shown.update(1)
             of_model = next(iter(part.values.values()))["exam_auc"]
-            meter.finished(len(of_model) * len(predicted), more=len(found) < len(chunks))
-    return joined([found[start] for start in sorted(found)])
+            meter.finished(len(of_model) * len(predicted), more=len(found) < len(starts))
+    return joined([found[start] for start in sorted(found)]), whole
+
+
+def _whole(figures: Sequence[float], names: Sequence[str]) -> dict[str, PixelAp]:
+    """Return what a resampler said of all patients, in the order of the models."""
+    rows = np.array(figures, np.float64).reshape(len(names), -1)
+    return {
+        name: PixelAp(estimate=float(row[0]), influence=row[1:])
+        for name, row in zip(names, rows, strict=True)
+    }
 
 
 def _part(figures: Sequence[float], names: Sequence[str], compared: Pairs) -> Resampled:

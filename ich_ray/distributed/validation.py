@@ -25,7 +25,7 @@ from ich_ray.learning.patchfcn import PatchFCN
 from ich_ray.learning.predictor import Predictor, predicting
 from ich_ray.learning.sampling import Worker
 from ich_ray.statistics import average_precision, overlap, pixel_histograms, roc, score_levels
-from ich_ray.statistics.exam_statistics import ExamStatistics, count_exam
+from ich_ray.statistics.exam_statistics import CountedExam, count_exam
 from ich_ray.storage.corpus import index_table, read_exams
 from ich_ray.storage.objects import Store
 
@@ -81,15 +81,15 @@ class Validation:
         with predicting(network, crop=self.crop, device=self.device) as predictor:
             mine = list(self._exams(predictor))
         here = _Found(
-            scores=tuple(exam.score for exam in mine),
-            labels=tuple(exam.facts.label for exam in mine),
+            scores=tuple(exam.statistics.score for exam in mine),
+            labels=tuple(exam.statistics.facts.label for exam in mine),
             pixels=pixel_histograms.merge([exam.pixels for exam in mine]),
         )
         found: list[Any] = [None] * self.worker.world
         torch.distributed.all_gather_object(found, here)
         return metrics(found)
 
-    def _exams(self, predictor: Predictor) -> Iterator[ExamStatistics]:
+    def _exams(self, predictor: Predictor) -> Iterator[CountedExam]:
         for selection, mine in zip(self.selections, self.mine, strict=True):
             for url in selection.corpus.files:
                 for exam in read_exams(self.store, url, splits=mine.__contains__):
@@ -100,7 +100,7 @@ class Validation:
 
     def _of_exam(
         self, exam: Sequence[Any], known: list[Any], predictor: Predictor, corpus: str
-    ) -> ExamStatistics:
+    ) -> CountedExam:
         (rows,) = predictions_of([exam], predictor.predict, self.input, batch=BATCH)
         of_slice = {row["slice"]: row for row in rows}
         counted = counted_slices(known, of_slice, grid=self.input.size)

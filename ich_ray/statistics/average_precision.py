@@ -9,16 +9,19 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Real
+from jaxtyping import Float64, Int64, Integer, Real
 
 from ich_ray.statistics.overlap import share_of
-from ich_ray.statistics.pixel_histograms import HistogramStack
+from ich_ray.statistics.pixel_histograms import HistogramStack, PixelCounts
 from ich_ray.statistics.score_levels import NUM_LEVELS
 
 NO_PIXELS = np.finfo(np.float64).tiny  # as a divisor: precision before any pixel is called is 0
 
 VALUES_AT_ONCE = 2**18
 """Counts in each temporary array of `weighted_average_precisions`: 2 MB, to stay in cache."""
+
+LEAST_LEVELS = 128
+"""At once, however many clusters there are: products of a few rows wait for memory."""
 
 
 def pixel_average_precision(
@@ -46,7 +49,7 @@ def pixel_average_precision(
 
 
 def weighted_average_precisions(
-    stack: HistogramStack, weights: Real[np.ndarray, "resample cluster"]
+    stack: PixelCounts, weights: Real[np.ndarray, "resample cluster"]
 ) -> Float64[np.ndarray, " resample"]:
     """Exact pixel average precision of every resample, all pixels pooled.
 
@@ -75,7 +78,7 @@ def weighted_average_precisions(
 
 
 def average_precisions_and_influences(
-    stack: HistogramStack, weights: Real[np.ndarray, "resample cluster"]
+    stack: PixelCounts, weights: Real[np.ndarray, "resample cluster"]
 ) -> tuple[Float64[np.ndarray, " resample"], Float64[np.ndarray, "resample cluster"]]:
     """Pixel average precision of every resample, and its derivative by each cluster's weight.
 
@@ -110,8 +113,12 @@ def average_precisions_and_influences(
         # From below, A and B are the sums over all levels less those above, which came before.
         won_above = np.cumsum(wins, axis=0) - wins + won
         lost_above = np.cumsum(losses, axis=0) - losses + lost
-        influences += (block.precision - won_above).T @ block.pos_counts
-        influences += lost_above.T @ block.neg_counts
+        for factors, counts in (
+            (block.precision - won_above, block.pos_counts),
+            (lost_above, block.neg_counts),
+        ):
+            held = _held(counts)
+            influences[:, held] += factors.T @ counts[:, held]
         counted += block.pos_counts.sum(axis=0), block.neg_counts.sum(axis=0)
         won, lost = won + wins.sum(axis=0), lost + losses.sum(axis=0)
     found = share_of(gained, tp)
@@ -135,17 +142,27 @@ class _WeightedBlock(NamedTuple):
 
 
 def _weighted_blocks(
-    stack: HistogramStack, weights: Real[np.ndarray, "resample cluster"]
+    stack: PixelCounts, weights: Real[np.ndarray, "resample cluster"]
 ) -> Iterator[_WeightedBlock]:
     weights_by_cluster = np.ascontiguousarray(weights.T, dtype=np.float64)
     tp, fp = np.zeros((2, len(weights)))
     for pos_counts, neg_counts in _blocks(stack, num_resamples=len(weights)):
-        pos = pos_counts @ weights_by_cluster
+        pos, neg = (
+            counts[:, held] @ weights_by_cluster[held]
+            for counts in (pos_counts, neg_counts)
+            for held in (_held(counts),)
+        )
         tp_here = np.cumsum(pos, axis=0) + tp
-        fp_here = np.cumsum(neg_counts @ weights_by_cluster, axis=0) + fp
+        fp_here = np.cumsum(neg, axis=0) + fp
         called = np.maximum(tp_here + fp_here, NO_PIXELS)
         yield _WeightedBlock(pos_counts, neg_counts, pos, tp_here, called, tp_here / called)
         tp, fp = tp_here[-1], fp_here[-1]
+
+
+def _held(counts: Float64[np.ndarray, "level cluster"]) -> Int64[np.ndarray, " held"] | slice:
+    """Return the clusters that have a pixel at these levels, where they are few; else all."""
+    held = np.flatnonzero(counts.any(axis=0))
+    return held if 2 * len(held) < counts.shape[1] else slice(None)
 
 
 def _gained(
@@ -159,26 +176,43 @@ def _gained(
 
 
 def _blocks(
-    stack: HistogramStack, *, num_resamples: int
+    counts: PixelCounts, *, num_resamples: int
 ) -> Iterator[tuple[Float64[np.ndarray, "block cluster"], Float64[np.ndarray, "block cluster"]]]:
     """Dense counts of a few levels at a time, descending, of positive and negative pixels.
 
     Recall grows at levels with positive pixels alone, so only these have a row: the negatives of
     the levels above, down from the previous row, are counted in it, which leaves AP exactly as is.
+    The blocks are the same however the counts are divided into shelves.
     """
-    has_positive = np.zeros(NUM_LEVELS, dtype=np.bool_)
-    has_positive[stack.level[stack.pos > 0]] = True
-    floors = np.flatnonzero(has_positive)[::-1]
+    floors = counts.floors()
     row_of_level = np.searchsorted(-floors, -np.arange(NUM_LEVELS))
-    at_once = max(1, VALUES_AT_ONCE // max(stack.num_clusters, num_resamples))
-    end = len(stack.level)
-    for top in range(0, len(floors), at_once):
-        rows = floors[top : top + at_once]
-        start = int(np.searchsorted(stack.level, np.uint16(rows[-1])))
-        cell = (row_of_level[stack.level[start:end]] - top) * stack.num_clusters
-        cell += stack.cluster[start:end]
-        size = len(rows) * stack.num_clusters
-        pos = np.bincount(cell, stack.pos[start:end], minlength=size)
-        neg = np.bincount(cell, stack.neg[start:end], minlength=size)
-        yield pos.reshape(len(rows), -1), neg.reshape(len(rows), -1)
-        end = start
+    at_once = max(LEAST_LEVELS, VALUES_AT_ONCE // max(counts.num_clusters, num_resamples))
+    top, begun = 0, None
+    for shelf in counts.shelves():
+        end = len(shelf.level)
+        while end and top < len(floors):
+            rows = floors[top : top + at_once]
+            start = int(np.searchsorted(shelf.level, np.uint16(rows[-1])))
+            found = _dense(shelf, slice(start, end), row_of_level - top, num_rows=len(rows))
+            begun = found if begun is None else (begun[0] + found[0], begun[1] + found[1])
+            end = start
+            if start:
+                # Entries below: the block has all of its own.
+                yield begun
+                top, begun = top + at_once, None
+    if begun is not None:
+        yield begun
+
+
+def _dense(
+    shelf: HistogramStack,
+    entries: slice,
+    row_of_level: Integer[np.ndarray, " level"],
+    *,
+    num_rows: int,
+) -> tuple[Float64[np.ndarray, "block cluster"], Float64[np.ndarray, "block cluster"]]:
+    cell = row_of_level[shelf.level[entries]] * shelf.num_clusters + shelf.cluster[entries]
+    size = num_rows * shelf.num_clusters
+    pos = np.bincount(cell, shelf.pos[entries], minlength=size)
+    neg = np.bincount(cell, shelf.neg[entries], minlength=size)
+    return pos.reshape(num_rows, -1), neg.reshape(num_rows, -1)

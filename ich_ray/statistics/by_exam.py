@@ -14,7 +14,7 @@ from jaxtyping import Float64
 from ich_ray.statistics import overlap
 from ich_ray.statistics.bootstrap import Difference, Interval
 from ich_ray.statistics.comparison import Exams
-from ich_ray.statistics.pixel_histograms import SliceHistogram, stack
+from ich_ray.statistics.exam_statistics import PixelCalls
 from ich_ray.statistics.ratios import Counts, ratio_difference, ratio_interval
 
 
@@ -41,11 +41,10 @@ class ExamOverlapDifference:
     mean_dsc: Difference
 
 
-def dices(pixels: Sequence[SliceHistogram], *, level: int) -> Float64[np.ndarray, " exam"]:
+def dices(calls: Sequence[PixelCalls]) -> Float64[np.ndarray, " exam"]:
     """Return the DSC of each exam; NaN where the reference marks nothing."""
-    counts = overlap.overlap_at(stack(pixels), level)
-    marked = counts.tp + counts.fn > 0
-    return np.where(marked, overlap.dice(counts.tp, counts.fp, counts.fn), math.nan)
+    tp, fp, fn, _ = np.array(calls, np.int64).reshape(-1, 4).T
+    return np.where(tp + fn > 0, overlap.dice(tp, fp, fn), math.nan)
 
 
 def exam_overlaps(

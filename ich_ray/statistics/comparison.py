@@ -60,11 +60,26 @@ class Predicted:
     """What one model says of those exams, as sufficient statistics."""
 
     scores: Float64[np.ndarray, " exam"]
-    pixels: pixel_histograms.HistogramStack
+    at_level: overlap.Overlap
+    """Of each patient's pixels, at the level."""
+
+    pixels: pixel_histograms.PixelCounts
     """Pixels by score level; a cluster is a patient."""
 
     level: int
     """Pixels at or above this level are called bleed."""
+
+    @classmethod
+    def of_stack(
+        cls,
+        *,
+        scores: Float64[np.ndarray, " exam"],
+        stack: pixel_histograms.HistogramStack,
+        level: int,
+    ) -> "Predicted":
+        """Return what a model says whose pixels are all in memory."""
+        at_level = overlap.overlap_at(stack, level)
+        return cls(scores=scores, at_level=at_level, pixels=stack, level=level)
 
 
 STUDENT, TEACHER = "semi_supervised", "baseline"
@@ -132,6 +147,25 @@ def resampled(
     return Resampled(values=values, errors=errors)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PixelAp:
+    """The pixel AP of one model on all patients, each of them once."""
+
+    estimate: float
+    influence: Float64[np.ndarray, " patient"]
+    """Its derivative by each patient's weight."""
+
+
+def pixel_aps(models: Mapping[str, Predicted]) -> dict[str, PixelAp]:
+    """Return the pixel AP of every model on all patients."""
+    found = {}
+    for name, model in models.items():
+        once = np.ones((1, model.pixels.num_clusters))
+        (estimate,), (influence,) = _influences(model, "pixel_ap", once)
+        found[name] = PixelAp(estimate=float(estimate), influence=influence)
+    return found
+
+
 def joined(parts: Sequence[Resampled]) -> Resampled:
     """Put the figures of consecutive resamples together."""
     first = parts[0]
@@ -164,11 +198,12 @@ class Compared:
     bca_auc_differences: Mapping[tuple[str, str], Difference]
 
 
-def compare(
+def compare(  # noqa: PLR0913  (what the cluster has made, and what it is compared by)
     exams: Exams,
     models: Mapping[str, Predicted],
     compared: Sequence[tuple[str, str]],
     samples: Resampled,
+    whole_ap: Mapping[str, PixelAp],
     *,
     seed: int,
 ) -> Compared:
@@ -185,13 +220,14 @@ def compare(
         models: Their statistics.
         compared: Pairs of models, first minus second.
         samples: Resamples of all models.
+        whole_ap: Model -> pixel AP on all patients, of `pixel_aps`.
         seed: Of the permutations.
 
     Raises:
         QualityError: Fewer than two patients have an exam of a class.
     """
     whole = {
-        name: {metric: _by_patient(model, metric) for metric in PIXEL_METRICS}
+        name: {"dsc": _dsc_by_patient(model), "pixel_ap": _ap_by_patient(model, whole_ap[name])}
         for name, model in models.items()
     }
 
@@ -275,16 +311,25 @@ class _ByPatient:
         return lost
 
 
-def _by_patient(model: Predicted, metric: PixelMetric) -> _ByPatient:
-    once = np.ones((1, model.pixels.num_clusters))
-    (estimate,), (influence,) = _influences(model, metric, once)
-    counts = overlap.overlap_at(model.pixels, model.level)
-    held = 2.0 * counts.tp + counts.fp + counts.fn
+def _dsc_by_patient(model: Predicted) -> _ByPatient:
+    once = np.ones((1, len(model.at_level.tp)))
+    (estimate,), (influence,) = overlap.dices_and_influences(model.at_level, once)
+    return _of_patients(model, float(estimate), influence)
+
+
+def _ap_by_patient(model: Predicted, whole: PixelAp) -> _ByPatient:
+    return _of_patients(model, whole.estimate, whole.influence)
+
+
+def _of_patients(
+    model: Predicted, estimate: float, influence: Float64[np.ndarray, " patient"]
+) -> _ByPatient:
+    tp, fp, fn = model.at_level
     return _ByPatient(
-        estimate=float(estimate),
+        estimate=estimate,
         influence=influence,
-        held=held,
-        num_bleeding=int(np.count_nonzero(counts.tp + counts.fn)),
+        held=2.0 * tp + fp + fn,
+        num_bleeding=int(np.count_nonzero(tp + fn)),
     )
 
 
@@ -300,8 +345,7 @@ def _influences(
     model: Predicted, metric: PixelMetric, weights: Real[np.ndarray, "resample patient"]
 ) -> tuple[Float64[np.ndarray, " resample"], Float64[np.ndarray, "resample patient"]]:
     if metric == "dsc":
-        at_level = overlap.overlap_at(model.pixels, model.level)
-        return overlap.dices_and_influences(at_level, weights)
+        return overlap.dices_and_influences(model.at_level, weights)
     return average_precision.average_precisions_and_influences(model.pixels, weights)
 
 
@@ -320,7 +364,10 @@ def patient_influences(
 
     NaN throughout where fewer than two patients have a positive pixel.
     """
-    found = _by_patient(model, metric)
+    if metric == "dsc":
+        found = _dsc_by_patient(model)
+    else:
+        found = _ap_by_patient(model, pixel_aps({"": model})[""])
     known = found.num_bleeding > 1
     return found.estimate, found.influence if known else np.full(found.influence.shape, np.nan)
 

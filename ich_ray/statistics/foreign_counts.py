@@ -12,7 +12,7 @@ from ich_ray.foreign_exams import ForeignExam
 from ich_ray.scored_volume import ScoredVolume, aligned
 from ich_ray.statistics.comparison import exam_score
 from ich_ray.statistics.exam_slices import CountedSlice
-from ich_ray.statistics.exam_statistics import Counting, ExamFacts, ExamStatistics, count_exam
+from ich_ray.statistics.exam_statistics import CountedExam, Counting, ExamFacts, count_exam
 from ich_ray.statistics.score_levels import quantise_logits
 from ich_ray.volume import neighbours
 
@@ -81,7 +81,7 @@ def count_case(
     *,
     score_slices: int,
     counting: Mapping[str, Counting],
-) -> list[ExamStatistics]:
+) -> list[CountedExam]:
     """Count what each model says of a case.
 
     Slices are those that the tables of the reference and of all models name; without such tables

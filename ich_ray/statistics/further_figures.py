@@ -28,7 +28,8 @@ from ich_ray.statistics.by_slice import (
     slice_figures,
 )
 from ich_ray.statistics.comparison import main_pair, pairs
-from ich_ray.statistics.pooled_exams import ComparedExams, Found, by_patient, scored_slices
+from ich_ray.statistics.counted_model import CountedModel
+from ich_ray.statistics.pooled_exams import ComparedExams, calls_of, scored_slices, scores_of
 from ich_ray.statistics.precision_recall import PrecisionRecall, precision_recall
 from ich_ray.statistics.roc_band import RocBand, roc_band
 from ich_ray.statistics.tuning import Tuned
@@ -60,7 +61,7 @@ class FurtherFigures:
 
 
 def further_figures(
-    found: Mapping[str, Found],
+    found: Mapping[str, CountedModel],
     seen: ComparedExams,
     tuned: Mapping[str, Tuned],
     *,
@@ -70,26 +71,20 @@ def further_figures(
     """Return the further figures of models on the same exams.
 
     Args:
-        found: Model -> exam -> statistics.
+        found: Model -> its exams and pooled pixels.
         seen: The exams.
         tuned: Model -> its thresholds.
         groups: Of exams, beside those of type, corpus and slice thickness.
         seed: Of resamples.
     """
     compared = pairs(list(found))
-    slices = {name: scored_slices(of) for name, of in found.items()}
+    slices = {name: scored_slices(of.exams) for name, of in found.items()}
     thresholds = {name: tuned[name].slice_threshold for name in found}
-    overlaps = {
-        name: dices([of[key].pixels for key in seen.keys], level=tuned[name].level)
-        for name, of in found.items()
-    }
-    first = next(iter(found.values()))
+    overlaps = {name: dices(calls_of(of.exams, seen)) for name, of in found.items()}
+    first = next(iter(found.values())).exams
     has_slices = bool(len(slices[next(iter(found))].labels))
     marked = any(np.isfinite(one).any() for one in overlaps.values())
-    scores = {
-        name: np.array([of[key].score for key in seen.keys], np.float64)
-        for name, of in found.items()
-    }
+    scores = {name: scores_of(of.exams, seen) for name, of in found.items()}
     facts = [first[key].facts for key in seen.keys]
     labels = seen.exams.labels
     every = [
@@ -98,10 +93,7 @@ def further_figures(
         *thickness_groups(facts, labels),
         *groups,
     ]
-    curves = {
-        name: precision_recall(by_patient(of, seen, lambda one: one.pixels))
-        for name, of in found.items()
-    }
+    curves = {name: precision_recall(of.pixels.stack()) for name, of in found.items()}
     return FurtherFigures(
         slices=tuple(slice_figures(slices, thresholds, seen.exams)) if has_slices else (),
         slice_differences=tuple(slice_differences(slices, thresholds, seen.exams, compared))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float64, Int64, Real, UInt32
+from jaxtyping import Float64, Int64, Integer, Real
 
 from ich_ray.errors import QualityError
 from ich_ray.statistics.pixel_histograms import HistogramStack
@@ -141,7 +141,7 @@ def best_dice_level(stack: HistogramStack) -> int:
 
 
 def _by_cluster(
-    stack: HistogramStack, counts: UInt32[np.ndarray, " entry"], entries: slice
+    stack: HistogramStack, counts: Integer[np.ndarray, " entry"], entries: slice
 ) -> Int64[np.ndarray, " cluster"]:
     sums = np.bincount(stack.cluster[entries], counts[entries], minlength=stack.num_clusters)
     return sums.astype(np.int64)

@@ -16,7 +16,10 @@ from ich_ray.statistics.bootstrap import Difference
 
 TOSSES = 10_000
 AT_ONCE = 500
-"""Tosses in each temporary array: 100 MB of 25,000 patients."""
+"""Tosses in each temporary array, at most."""
+
+VALUES_AT_ONCE = 2**22
+"""In each of them, 32 MB: of more than 8,000 patients fewer tosses."""
 
 GRAINS = 2**40
 """Of which a change of 1 has so many."""
@@ -72,8 +75,9 @@ def paired_permutation(  # noqa: PLR0913  (a test and its interval, of one call)
     parts_of = np.rint(np.stack([whole, shares], axis=1) * GRAINS)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(0, 1)))
     parts = []
-    for first in range(0, tosses, AT_ONCE):
-        size = (min(AT_ONCE, tosses - first), len(changes))
+    at_once = min(AT_ONCE, max(1, VALUES_AT_ONCE // len(changes)))
+    for first in range(0, tosses, at_once):
+        size = (min(at_once, tosses - first), len(changes))
         signs = 2.0 * rng.integers(2, size=size, dtype=np.int8) - 1
         parts.append(signs @ parts_of)
     tossed, of_shares = np.concatenate(parts).T / GRAINS

@@ -3,13 +3,21 @@
 Counted once, where the pixels lie; every resample is then a weighting of the counts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int64, Integer, UInt16, UInt32
 
 from ich_ray.statistics.score_levels import NUM_LEVELS
+
+MarkedLevels = tuple[
+    UInt16[np.ndarray, "_ _"],
+    Bool[np.ndarray, "_ _"],
+    Bool[np.ndarray, "_ _"] | None,
+]
+"""Score levels, reference, and what counts of a slice; slices may differ in size."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,9 +36,10 @@ class SliceHistogram:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HistogramStack:
-    """The histograms of all clusters (slices, exams or patients): one entry per cluster and level.
+    """The histograms of all clusters (slices, exams or patients), one entry per cluster and level.
 
-    Sparse, 14 bytes an entry: 0.2 GB for 529 slices of 512 x 512 pixels of spread-out scores.
+    Sparse, 14 bytes an entry: 0.2 GB for 529 slices of 512 x 512 pixels of spread-out scores. A
+    cluster and level may stand in several entries, which add up.
     """
 
     level: UInt16[np.ndarray, " entry"]
@@ -39,14 +48,42 @@ class HistogramStack:
     cluster: Integer[np.ndarray, " entry"]
     """Index of the cluster."""
 
-    pos: UInt32[np.ndarray, " entry"]
+    pos: Integer[np.ndarray, " entry"]
     """Positive pixels of this cluster at this level."""
 
-    neg: UInt32[np.ndarray, " entry"]
+    neg: Integer[np.ndarray, " entry"]
     """Negative pixels of this cluster at this level."""
 
     num_clusters: int
     """Clusters in all, those without pixels included."""
+
+    def floors(self) -> Int64[np.ndarray, " level"]:
+        """Return the levels that hold a positive pixel, descending."""
+        has_positive = np.zeros(NUM_LEVELS, dtype=np.bool_)
+        has_positive[self.level[self.pos > 0]] = True
+        return np.flatnonzero(has_positive)[::-1].astype(np.int64)
+
+    def shelves(self) -> Iterator["HistogramStack"]:
+        """Yield it: all of its levels are in memory."""
+        yield self
+
+
+@runtime_checkable
+class PixelCounts(Protocol):
+    """The histograms of all clusters, of which a range of levels is looked at at a time."""
+
+    @property
+    def num_clusters(self) -> int:
+        """Clusters in all, those without pixels included."""
+
+    def floors(self) -> Int64[np.ndarray, " level"]:
+        """Return the levels that hold a positive pixel, descending."""
+
+    def shelves(self) -> Iterator[HistogramStack]:
+        """Yield the entries by ranges of levels, the highest first.
+
+        Levels without a positive pixel at or below them may be left out.
+        """
 
 
 def slice_histogram(
@@ -67,10 +104,21 @@ def slice_histogram(
     >>> found.level.tolist(), found.pos.tolist(), found.neg.tolist()
     ([7, 9], [0, 1], [2, 1])
     """
-    counted = levels.ravel() if valid is None else levels[valid]
-    pos_levels = levels[mask] if valid is None else levels[mask & valid]
-    both = np.bincount(counted, minlength=NUM_LEVELS)
-    pos = np.bincount(pos_levels, minlength=NUM_LEVELS)
+    return slices_histogram([(levels, mask, valid)])
+
+
+def slices_histogram(slices: Sequence[MarkedLevels]) -> SliceHistogram:
+    """Count the pixels of several slices at once, as `merge` of the histogram of each would.
+
+    Args:
+        slices: Of each its score levels, its reference, and what counts of it, as above.
+    """
+    counted, positive = [np.empty(0, np.uint16)], [np.empty(0, np.uint16)]
+    for levels, mask, valid in slices:
+        counted.append(levels.ravel() if valid is None else levels[valid])
+        positive.append(levels[mask] if valid is None else levels[mask & valid])
+    both = np.bincount(np.concatenate(counted), minlength=NUM_LEVELS)
+    pos = np.bincount(np.concatenate(positive), minlength=NUM_LEVELS)
     return _sparse(pos=pos, neg=both - pos)
 
 
@@ -95,16 +143,33 @@ def stack(histograms: Sequence[SliceHistogram]) -> HistogramStack:
     >>> stack([one, one]).level.tolist()
     [7, 7, 9, 9]
     """
+    of_each = np.arange(len(histograms), dtype=np.int32)
+    return stack_of(histograms, of_each, num_clusters=len(histograms))
+
+
+def stack_of(
+    histograms: Sequence[SliceHistogram],
+    cluster: Integer[np.ndarray, " histogram"],
+    *,
+    num_clusters: int,
+) -> HistogramStack:
+    """Put histograms together, several of one cluster among them.
+
+    Args:
+        histograms: E.g. of exams.
+        cluster: Of each, e.g. its patient.
+        num_clusters: Clusters in all.
+    """
     sizes = [len(histogram.level) for histogram in histograms]
     level = np.concatenate([np.empty(0, np.uint16), *(h.level for h in histograms)])
     # 16-bit keys are sorted in linear time; stable, so clusters ascend within a level.
     order = np.argsort(level, kind="stable")
     return HistogramStack(
         level=level[order],
-        cluster=np.repeat(np.arange(len(histograms), dtype=np.int32), sizes)[order],
+        cluster=np.repeat(cluster.astype(np.int32), sizes)[order],
         pos=np.concatenate([np.empty(0, np.uint32), *(h.pos for h in histograms)])[order],
         neg=np.concatenate([np.empty(0, np.uint32), *(h.neg for h in histograms)])[order],
-        num_clusters=len(histograms),
+        num_clusters=num_clusters,
     )
 
 

@@ -4,17 +4,18 @@ Beside the models stand two rivals that need no training: a plain threshold of i
 best cuts on these very exams, and empty masks.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Float64, Int64
 
 from ich_ray.errors import QualityError
 from ich_ray.statistics import overlap, pixel_histograms
 from ich_ray.statistics.by_slice import ScoredSlices
 from ich_ray.statistics.comparison import Exams, Predicted, best_count_cut
-from ich_ray.statistics.exam_statistics import ExamStatistics
+from ich_ray.statistics.counted_model import CountedModel
+from ich_ray.statistics.exam_statistics import ExamStatistics, PixelCalls
 from ich_ray.statistics.operating_points import Scored
 
 THRESHOLD, EMPTY = "intensity_threshold", "empty_masks"
@@ -59,31 +60,59 @@ def compared_exams(found: Found, *, where: str) -> ComparedExams:
     return ComparedExams(keys=tuple(keys), exams=Exams(labels=labels, patient=patient))
 
 
-def by_patient(
+def calls_of(found: Found, compared: ComparedExams) -> list[PixelCalls]:
+    """Return the calls of the exams, in their order."""
+    calls = [found[key].calls for key in compared.keys]
+    known = [one for one in calls if one is not None]
+    assert len(known) == len(calls), "exams were counted before the pixel threshold was known"
+    return known
+
+
+def patient_calls(found: Found, compared: ComparedExams) -> Int64[np.ndarray, "4 patient"]:
+    """Return true positives, false ones, false negatives and true ones of all patients' pixels."""
+    counts = np.array(calls_of(found, compared), np.int64)
+    sums = np.zeros((len(compared.exams.strata), 4), np.int64)
+    np.add.at(sums, compared.exams.patient, counts)
+    return sums.T
+
+
+def patient_overlap(found: Found, compared: ComparedExams) -> overlap.Overlap:
+    """Return the overlap of each patient's pixels, at the threshold of the calls."""
+    tp, fp, fn, _ = patient_calls(found, compared)
+    return overlap.Overlap(tp=tp, fp=fp, fn=fn)
+
+
+def scores_of(found: Found, compared: ComparedExams) -> Float64[np.ndarray, " exam"]:
+    """Return the scores of the exams, in their order."""
+    return np.array([found[key].score for key in compared.keys], np.float64)
+
+
+def predicted(
     found: Found,
     compared: ComparedExams,
-    which: Callable[[ExamStatistics], pixel_histograms.SliceHistogram],
-) -> pixel_histograms.HistogramStack:
-    """Return the histograms of all patients; a cluster is a patient."""
-    of_patient: list[list[pixel_histograms.SliceHistogram]] = [[] for _ in compared.exams.strata]
-    for key, patient in zip(compared.keys, compared.exams.patient, strict=True):
-        of_patient[patient].append(which(found[key]))
-    return pixel_histograms.stack([pixel_histograms.merge(one) for one in of_patient])
+    pixels: pixel_histograms.PixelCounts,
+    *,
+    level: int,
+) -> Predicted:
+    """Return what a model says of the exams.
 
-
-def predicted(found: Found, compared: ComparedExams, *, level: int) -> Predicted:
-    """Return what a model says of the exams, at a pixel threshold."""
+    Args:
+        found: Its statistics, with calls at the level.
+        compared: The exams.
+        pixels: By score level and patient.
+        level: The model's pixel threshold.
+    """
     return Predicted(
-        scores=np.array([found[key].score for key in compared.keys], np.float64),
-        pixels=by_patient(found, compared, lambda one: one.pixels),
+        scores=scores_of(found, compared),
+        at_level=patient_overlap(found, compared),
+        pixels=pixels,
         level=level,
     )
 
 
-def positive_slice_dsc(found: Found, compared: ComparedExams, *, level: int) -> float:
+def positive_slice_dsc(found: CountedModel, *, level: int) -> float:
     """Return the DSC of all pixels of slices that hold a bleed."""
-    stack = by_patient(found, compared, lambda one: one.positive_pixels)
-    at_level = overlap.overlap_at(stack, level)
+    at_level = overlap.overlap_at(found.positive_pixels.stack(), level)
     tp, fp, fn = (int(counts.sum()) for counts in at_level)
     return float(overlap.dice(tp, fp, fn))
 
@@ -109,53 +138,57 @@ def scored_slices(found: Found) -> ScoredSlices:
     )
 
 
-def best_level(found: Found, *, where: Sequence[str]) -> int:
+def best_level(found: CountedModel, *, where: Sequence[str]) -> int:
     """Return the pixel threshold of the best DSC on tuning exams.
 
     Raises:
         QualityError: None of them has a positive pixel.
     """
-    stack = pixel_histograms.stack([one.pixels for _, one in sorted(found.items())])
-    if not stack.pos.any():
+    if not found.pixels.num_positive:
         raise QualityError(
             f"evaluate.tuning={list(where)} holds no positive pixel: no pixel threshold can be "
             "fixed there; add positive exams with masks, or leave tuning empty for p=0.5"
         )
-    return int(overlap.best_dice_level(stack))
+    return int(overlap.best_dice_level(found.pixels.stack()))
 
 
 def threshold_rival(found: Found, compared: ComparedExams) -> Predicted:
     """Give the plain threshold its best cuts on these very exams: no fairer rival is weaker."""
-    pixels = by_patient(found, compared, lambda one: one.pixels)
+    histograms = [_kept(found[key]) for key in compared.keys]
     cuts = np.arange(1, BRIGHTEST_BLEED_HU + 2)
     counts = np.zeros((len(compared.keys), len(cuts)), np.int64)
-    for i, key in enumerate(compared.keys):
-        histogram = found[key].pixels
+    for i, histogram in enumerate(histograms):
         pixels_at = histogram.pos + histogram.neg
         at = np.bincount(histogram.level, pixels_at, minlength=len(cuts) + 1)[: len(cuts) + 1]
         counts[i] = at[::-1].cumsum()[::-1][1:]
     cut = best_count_cut(counts, compared.exams.labels)
-    return Predicted(
+    exams = compared.exams
+    stack = pixel_histograms.stack_of(histograms, exams.patient, num_clusters=len(exams.strata))
+    return Predicted.of_stack(
         scores=counts[:, cut].astype(np.float64),
-        pixels=pixels,
-        level=int(overlap.best_dice_level(pixels)),
+        stack=stack,
+        level=int(overlap.best_dice_level(stack)),
     )
 
 
-def empty_rival(like: Predicted) -> Predicted:
-    """Return the rival that never sees a bleed: every pixel at level 0, below its threshold."""
-    clusters = np.arange(like.pixels.num_clusters, dtype=np.int32)
+def empty_rival(found: Found, compared: ComparedExams) -> Predicted:
+    """Return the rival that never sees a bleed: every pixel at level 0, below its threshold.
+
+    Args:
+        found: Of any of the models: it has the same pixels.
+        compared: The exams.
+    """
+    tp, fp, fn, tn = patient_calls(found, compared)
     stack = pixel_histograms.HistogramStack(
-        level=np.zeros(len(clusters), np.uint16),
-        cluster=clusters,
-        pos=_per_cluster(like.pixels.cluster, like.pixels.pos, len(clusters)),
-        neg=_per_cluster(like.pixels.cluster, like.pixels.neg, len(clusters)),
-        num_clusters=len(clusters),
+        level=np.zeros(len(tp), np.uint16),
+        cluster=np.arange(len(tp), dtype=np.int32),
+        pos=tp + fn,
+        neg=fp + tn,
+        num_clusters=len(tp),
     )
-    return Predicted(scores=np.zeros(len(like.scores)), pixels=stack, level=1)
+    return Predicted.of_stack(scores=np.zeros(len(compared.keys)), stack=stack, level=1)
 
 
-def _per_cluster(
-    cluster: Integer[np.ndarray, " entry"], counts: Integer[np.ndarray, " entry"], size: int
-) -> Integer[np.ndarray, " cluster"]:
-    return np.bincount(cluster, counts, minlength=size).astype(np.uint32)
+def _kept(one: ExamStatistics) -> pixel_histograms.SliceHistogram:
+    assert one.pixels is not None, "the pixels of what has few levels are kept"
+    return one.pixels

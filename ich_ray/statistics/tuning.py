@@ -7,8 +7,9 @@ import numpy as np
 
 from ich_ray.statistics import score_levels
 from ich_ray.statistics.by_slice import NO_TUNING, best_f1_threshold
+from ich_ray.statistics.counted_model import CountedModel
 from ich_ray.statistics.operating_points import OperatingPoint, Rule, Scored, operating_point
-from ich_ray.statistics.pooled_exams import Found, best_level, scored, scored_slices
+from ich_ray.statistics.pooled_exams import best_level, scored, scored_slices
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +30,7 @@ UNTUNED_LEVEL = int(score_levels.quantise_logits(np.zeros(1, np.float32))[0])
 """p = 0.5."""
 
 
-def tune(found: Found, *, where: Sequence[str]) -> Tuned:
+def tune(found: CountedModel, *, where: Sequence[str]) -> Tuned:
     """Fix the thresholds of a model; p = 0.5 where no tuning exam has a mask, or slices.
 
     Args:
@@ -39,11 +40,10 @@ def tune(found: Found, *, where: Sequence[str]) -> Tuned:
     Raises:
         QualityError: Tuning exams have masks, and none of them a positive pixel.
     """
-    has_masks = any(len(one.pixels.level) for one in found.values())
     return Tuned(
-        level=best_level(found, where=where) if has_masks else UNTUNED_LEVEL,
-        slice_threshold=best_f1_threshold(scored_slices(found)) if where else NO_TUNING,
-        exams=scored(found),
+        level=best_level(found, where=where) if found.pixels.num_pixels else UNTUNED_LEVEL,
+        slice_threshold=best_f1_threshold(scored_slices(found.exams)) if where else NO_TUNING,
+        exams=scored(found.exams),
     )
 
 

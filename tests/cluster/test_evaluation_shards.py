@@ -22,9 +22,9 @@ FIGURES = (
 
 def evaluated(finished: Path, root: Path, *, slices_per_part: int, actors: int) -> dict[str, Any]:
     """Ingest the test corpus anew in parts of some size, and evaluate its predictions."""
-    shutil.copytree(
-        finished / "store", root / "store", ignore=shutil.ignore_patterns("c", "evaluations")
-    )
+    # Predictions were made in other batches, which may round a map otherwise.
+    made_anew = shutil.ignore_patterns("c", "predictions", "evaluations")
+    shutil.copytree(finished / "store", root / "store", ignore=made_anew)
     settings = (
         f"corpora.c={{ layout='folder', source='{finished}/dicom/c', "
         f"slices_per_part={slices_per_part} }}",

@@ -30,8 +30,9 @@ from ich_ray.reporting.page import to_html
 from ich_ray.reporting.record import SCHEMA_FILE, schema_json, to_json
 from ich_ray.reporting.report import write_report
 from ich_ray.statistics.bootstrap import Difference, Interval
+from ich_ray.statistics.counted_model import CountedModel
 from ich_ray.statistics.exam_slices import CountedSlice
-from ich_ray.statistics.exam_statistics import ExamFacts, ExamStatistics, count_exam
+from ich_ray.statistics.exam_statistics import CountedExam, Counting, ExamFacts, count_exam
 from ich_ray.statistics.further_figures import FurtherFigures, further_figures
 from ich_ray.statistics.operating_points import Rule, Scored, operating_point, paired_calls
 from ich_ray.statistics.pooled_exams import compared_exams
@@ -505,16 +506,27 @@ SKILL = {"baseline": 1.0, "semi_supervised": 2.0}
 
 def further(*names: str) -> FurtherFigures:
     """Figures of two models on exams of two corpora, made by the program itself."""
-    found = {
-        name: {one.facts.exam: one for one in (statistics(i, SKILL[name]) for i in range(48))}
-        for name in names or SKILL
+    tuned = {
+        name: tune(counted(SKILL[name], Counting()), where=("tuning",)) for name in names or SKILL
     }
-    seen = compared_exams(next(iter(found.values())), where="made up")
-    tuned = {name: tune(of, where=("tuning",)) for name, of in found.items()}
+    found = {
+        name: counted(SKILL[name], Counting(level=one.level, masks=False))
+        for name, one in tuned.items()
+    }
+    seen = compared_exams(next(iter(found.values())).exams, where="made up")
     return further_figures(found, seen, tuned, seed=1)
 
 
-def statistics(number: int, skill: float) -> ExamStatistics:
+def counted(skill: float, counting: Counting) -> CountedModel:
+    found = CountedModel()
+    for one in (statistics(i, skill, counting) for i in range(48)):
+        found.exams[one.statistics.facts.exam] = one.statistics
+        found.pixels.add(one.pixels)
+        found.positive_pixels.add(one.positive_pixels)
+    return found
+
+
+def statistics(number: int, skill: float, counting: Counting) -> CountedExam:
     rng = np.random.default_rng(number)
     bleeds = number % 3 == 0
     mask = disc(8, 8, 3, matrix=16) & bleeds
@@ -529,7 +541,7 @@ def statistics(number: int, skill: float) -> ExamStatistics:
         thickness_mm=5.0 if number % 4 else 1.0,
     )
     item = CountedSlice(key=f"s{number}", label=bleeds, score=score, levels=levels, reference=mask)
-    return count_exam("m", facts, [item], score=score)
+    return count_exam("m", facts, [item], score=score, counting=counting)
 
 
 def test_slices_exams_and_groups_have_their_sections(report: Report, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from ich_ray.statistics.bootstrap import Interval
 from ich_ray.statistics.by_exam import dices, exam_overlap_differences, exam_overlaps, iou_of
 from ich_ray.statistics.comparison import Exams
+from ich_ray.statistics.exam_statistics import calls_at
 from ich_ray.statistics.pixel_histograms import SliceHistogram, merge, slice_histogram
 
 
@@ -20,7 +21,7 @@ def exam(seed: int, *, bleeds: bool) -> tuple[np.ndarray, np.ndarray, SliceHisto
 
 def test_each_exam_has_the_dice_of_its_own_masks() -> None:
     made = [exam(i, bleeds=i != 2) for i in range(4)]
-    found = dices([histogram for *_, histogram in made], level=6)
+    found = dices([calls_at(histogram, 6) for *_, histogram in made])
     for i, (levels, mask, _) in enumerate(made):
         called = levels >= 6
         own = 2 * (called & mask).sum() / (called.sum() + mask.sum())
@@ -29,8 +30,8 @@ def test_each_exam_has_the_dice_of_its_own_masks() -> None:
 
 def test_a_bleed_of_which_nothing_is_marked_counts_as_zero() -> None:
     *_, histogram = exam(1, bleeds=True)
-    assert dices([histogram, merge([])], level=60).tolist()[0] == 0.0
-    assert math.isnan(dices([merge([])], level=60)[0])
+    assert dices([calls_at(histogram, 60), calls_at(merge([]), 60)]).tolist()[0] == 0.0
+    assert math.isnan(dices([calls_at(merge([]), 60)])[0])
 
 
 def test_the_mean_is_of_exams_that_bleed() -> None:

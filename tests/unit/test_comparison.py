@@ -18,7 +18,7 @@ from ich_ray.statistics.comparison import (
     Compared,
     Exams,
     Predicted,
-    _by_patient,
+    _dsc_by_patient,
     _exchanged,
     best_count_cut,
     compare,
@@ -26,6 +26,7 @@ from ich_ray.statistics.comparison import (
     exam_score,
     joined,
     pairs,
+    pixel_aps,
     resampled,
 )
 from ich_ray.statistics.studentized import stratified_errors
@@ -48,7 +49,13 @@ def predicted(seed: int, exams: Exams) -> Predicted:
         levels = rng.integers(0, 2**16, (8, 8)) // 2 + 2**14 * mask
         histograms.append(pixel_histograms.slice_histogram(levels.astype(np.uint16), mask))
     scores = rng.random(len(exams.labels)) + 0.3 * exams.labels
-    return Predicted(scores=scores, pixels=pixel_histograms.stack(histograms), level=LEVEL)
+    stack = pixel_histograms.stack(histograms)
+    return Predicted.of_stack(scores=scores, stack=stack, level=LEVEL)
+
+
+def at_level(model: Predicted, level: int) -> Predicted:
+    assert isinstance(model.pixels, pixel_histograms.HistogramStack)
+    return Predicted.of_stack(scores=model.scores, stack=model.pixels, level=level)
 
 
 def test_a_patient_with_one_positive_exam_is_of_the_positive_stratum(exams: Exams) -> None:
@@ -58,7 +65,7 @@ def test_a_patient_with_one_positive_exam_is_of_the_positive_stratum(exams: Exam
 def compared(exams: Exams, models: dict[str, Predicted], *, resamples: int) -> Compared:
     between = pairs(list(models))
     samples = resampled(exams, models, between, seed=0, resamples=range(resamples))
-    return compare(exams, models, between, samples, seed=0)
+    return compare(exams, models, between, samples, pixel_aps(models), seed=0)
 
 
 def test_a_model_differs_from_itself_by_nothing(exams: Exams) -> None:
@@ -113,7 +120,7 @@ def test_dsc_loses_without_a_patient_what_it_has_lost_without_him(exams: Exams) 
     model = predicted(1, exams)
     without = np.ones((NUM_PATIENTS, NUM_PATIENTS)) - np.eye(NUM_PATIENTS)
     left = overlap.weighted_dices(overlap.overlap_at(model.pixels, LEVEL), without)
-    found = _by_patient(model, "dsc")
+    found = _dsc_by_patient(model)
     lost = found.estimate - left
     assert np.abs(lost).max() > 0.01
     np.testing.assert_allclose(found.lost(), lost, atol=1e-12)
@@ -122,14 +129,12 @@ def test_dsc_loses_without_a_patient_what_it_has_lost_without_him(exams: Exams) 
 def test_the_only_patient_who_bleeds_makes_no_test(exams: Exams) -> None:
     exams = replace(exams, labels=np.arange(2 * NUM_PATIENTS) < 2)
     # At this level no pixel of another patient is called.
-    models = {
-        name: replace(predicted(seed, exams), level=2**15) for name, seed in (("a", 1), ("b", 2))
-    }
-    assert np.isnan(_by_patient(models["a"], "dsc").lost()[0])
+    models = {name: at_level(predicted(seed, exams), 2**15) for name, seed in (("a", 1), ("b", 2))}
+    assert np.isnan(_dsc_by_patient(models["a"]).lost()[0])
     samples = resampled(exams, models, [("a", "b")], seed=0, resamples=range(50))
     with pytest.raises(QualityError, match="2 positive exams of 1"):
-        compare(exams, models, [("a", "b")], samples, seed=0)
-    found = _exchanged(*(_by_patient(model, "dsc") for model in models.values()), seed=0)
+        compare(exams, models, [("a", "b")], samples, pixel_aps(models), seed=0)
+    found = _exchanged(*(_dsc_by_patient(model) for model in models.values()), seed=0)
     assert math.isnan(found.p)
     assert math.isnan(found.low)
 
@@ -140,7 +145,7 @@ def test_one_patient_with_a_mask_says_nothing_of_others(exams: Exams) -> None:
     for name, seed in (("a", 1), ("b", 2)):
         pixels = predicted(seed, exams).pixels
         alone = replace(pixels, pos=np.where(pixels.cluster == 0, pixels.pos, 0).astype(np.uint32))
-        models[name] = replace(predicted(seed, exams), pixels=alone)
+        models[name] = at_level(replace(predicted(seed, exams), pixels=alone), LEVEL)
     found = compared(exams, models, resamples=50)
     for metric in PIXEL_METRICS:
         one, apart = found.intervals["a"][metric], found.differences["b", "a"][metric]
@@ -168,8 +173,8 @@ def with_loud_alarms(seed: int) -> tuple[Exams, dict[str, Predicted]]:
                     neg=np.array([3_000, rng.poisson(20), loud], np.uint32),
                 )
             )
-        models[name] = Predicted(
-            scores=np.arange(80.0), pixels=pixel_histograms.stack(histograms), level=LEVEL
+        models[name] = Predicted.of_stack(
+            scores=np.arange(80.0), stack=pixel_histograms.stack(histograms), level=LEVEL
         )
     return Exams(labels=bleeds, patient=np.arange(80)), models
 
@@ -180,9 +185,10 @@ def test_loud_false_alarms_of_a_few_patients_make_no_difference_of_models() -> N
     for seed in range(100):
         exams, models = with_loud_alarms(seed)
         samples = resampled(exams, models, [("a", "b")], seed=seed, resamples=range(199))
-        found = compare(exams, models, [("a", "b")], samples, seed=seed).differences["a", "b"]
+        whole = pixel_aps(models)
+        found = compare(exams, models, [("a", "b")], samples, whole, seed=seed)
         for metric in PIXEL_METRICS:
-            refuted[metric] += found[metric].p < 0.05
+            refuted[metric] += found.differences["a", "b"][metric].p < 0.05
     assert max(refuted.values()) <= 10, refuted
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ich_ray.statistics.exam_slices import CountedSlice
-from ich_ray.statistics.exam_statistics import Counting, ExamFacts, count_exam
+from ich_ray.statistics.exam_statistics import Counting, ExamFacts, calls_at, count_exam
 from ich_ray.statistics.masks.exam_masks import exam_masks
 
 LEVEL = 100
@@ -113,23 +113,28 @@ def test_slices_of_two_sizes_are_no_volume() -> None:
 def test_an_exam_is_counted_as_far_as_asked() -> None:
     facts = ExamFacts(exam="e", patient="p", corpus="c", label=True)
     plain = count_exam("m", facts, an_exam(), score=0.5)
-    assert plain.masks is None
-    assert plain.slice_pixels == ()
-    assert plain.slice_labels.tolist() == [False, True, True, False, False]
+    assert plain.statistics.masks is None
+    assert plain.statistics.slice_pixels == ()
+    assert plain.statistics.slice_labels.tolist() == [False, True, True, False, False]
     wanted = Counting(level=LEVEL, single_slices=True)
     whole = count_exam("m", facts, an_exam(), score=0.5, counting=wanted)
-    assert whole.masks is not None
-    assert [int(one.pos.sum()) for one in whole.slice_pixels] == [0, 16, 16, 0, 0]
+    assert whole.statistics.masks is not None
+    assert [int(one.pos.sum()) for one in whole.statistics.slice_pixels] == [0, 16, 16, 0, 0]
     assert int(whole.pixels.pos.sum()) == 32
     assert int(whole.positive_pixels.neg.sum()) == 2 * (256 - 16)
-    assert whole.largest_slice == "s2"
+    assert whole.statistics.largest_slice == "s2"
+    assert (plain.statistics.calls, plain.statistics.pixels) == (None, None)
+    assert whole.statistics.calls == calls_at(whole.pixels, LEVEL)
+    unmasked = count_exam("m", facts, an_exam(), score=0.5, counting=replace(wanted, masks=False))
+    assert unmasked.statistics.masks is None
+    assert unmasked.statistics.calls == whole.statistics.calls
 
 
 def test_small_lesions_and_marks_do_not_count_where_that_is_asked() -> None:
     facts = ExamFacts(exam="e", patient="p", corpus="c", label=True)
     wanted = Counting(level=LEVEL, lesion_voxels=5)
     found = count_exam("m", facts, an_exam(), score=0.5, counting=wanted)
-    assert found.masks is not None
-    assert found.masks.lesions.voxels.tolist() == [32]
-    assert found.masks.lesions.alarm_voxels.tolist() == []
-    assert found.masks.lesions.num_small_marks == 1
+    assert found.statistics.masks is not None
+    assert found.statistics.masks.lesions.voxels.tolist() == [32]
+    assert found.statistics.masks.lesions.alarm_voxels.tolist() == []
+    assert found.statistics.masks.lesions.num_small_marks == 1

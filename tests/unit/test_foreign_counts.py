@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -7,9 +8,10 @@ from ich_ray.errors import QualityError
 from ich_ray.exam import Plane
 from ich_ray.foreign_exams import ForeignExam
 from ich_ray.scored_volume import ScoredVolume
-from ich_ray.statistics.exam_statistics import Counting
+from ich_ray.statistics.exam_statistics import Counting, ExamStatistics
 from ich_ray.statistics.foreign_counts import (
     CaseVolumes,
+    ForeignCase,
     cases_of,
     count_case,
     label_of,
@@ -33,6 +35,17 @@ def volume(values: np.ndarray, *, first_mm: float = 0.0, **given: object) -> Sco
     return ScoredVolume(values=values.astype(np.float32), planes=planes, **fields)
 
 
+def statistics_of(
+    case: ForeignCase,
+    volumes: CaseVolumes,
+    *,
+    score_slices: int,
+    counting: Mapping[str, Counting],
+) -> list[ExamStatistics]:
+    found = count_case(case, volumes, score_slices=score_slices, counting=counting)
+    return [one.statistics for one in found]
+
+
 def test_exams_are_numbered_and_named_by_nothing_else() -> None:
     truth = {"DOE": foreign("DOE", 1.0, patient="x"), "ROE": foreign("ROE", 0.0, patient="x")}
     said = {"a": {"ROE": foreign("ROE", 0.3), "DOE": foreign("DOE", 0.4)}}
@@ -41,7 +54,7 @@ def test_exams_are_numbered_and_named_by_nothing_else() -> None:
         ("0000001", "0000001"),
         ("0000002", "0000001"),
     ]
-    (first,) = count_case(cases[0], CaseVolumes(), score_slices=1, counting={})
+    (first,) = statistics_of(cases[0], CaseVolumes(), score_slices=1, counting={})
     assert (first.facts.exam, first.score, first.facts.label) == ("0000001", 0.4, True)
     assert "DOE" not in repr(first)
 
@@ -68,7 +81,7 @@ def test_slices_that_both_tables_name_are_counted() -> None:
     truth = {"e": foreign("e", slices={"1": 0.0, "2": 1.0, "3": 1.0})}
     said = {"m": {"e": foreign("e", slices={"2": 0.9, "1": 0.2, "7": 0.99})}}
     cases = cases_of(truth, said)
-    (found,) = count_case(cases[0], CaseVolumes(), score_slices=2, counting={})
+    (found,) = statistics_of(cases[0], CaseVolumes(), score_slices=2, counting={})
     assert found.slice_labels.tolist() == [False, True]
     assert found.slice_scores.tolist() == [0.2, 0.9]
     # The exam's score is of all slices that the model names.
@@ -95,12 +108,12 @@ def test_pixels_make_slices_exam_and_masks() -> None:
     p[1, 2:4, 2:5], p[2, 0, 0] = 0.9, 0.4
     case, volumes = with_maps(mask, p)
     (found,) = count_case(case, volumes, score_slices=1, counting={"m": Counting(level=32768)})
-    assert found.facts.label
-    assert found.score == pytest.approx(0.9)
-    assert found.slice_labels.tolist() == [False, True, False]
-    assert found.slice_scores == pytest.approx([0.01, 0.9, 0.4])
-    assert found.masks is not None
-    assert found.masks.predicted_ml == pytest.approx(6 * 0.5 * 0.5 * 5 / 1000)
+    assert found.statistics.facts.label
+    assert found.statistics.score == pytest.approx(0.9)
+    assert found.statistics.slice_labels.tolist() == [False, True, False]
+    assert found.statistics.slice_scores == pytest.approx([0.01, 0.9, 0.4])
+    assert found.statistics.masks is not None
+    assert found.statistics.masks.predicted_ml == pytest.approx(6 * 0.5 * 0.5 * 5 / 1000)
     assert int(found.pixels.pos.sum()) == 4
 
 
@@ -153,9 +166,9 @@ def test_a_reference_of_maps_labels_exams_whose_predictions_are_scores_alone() -
     assert needs_pixels(case, case.truth)
     assert not needs_pixels(case, case.said["m"])
     (found,) = count_case(case, CaseVolumes(truth=volume(mask)), score_slices=1, counting={})
-    assert (found.facts.label, found.score) == (True, 0.7)
+    assert (found.statistics.facts.label, found.statistics.score) == (True, 0.7)
     assert len(found.pixels.level) == 0
-    assert len(found.slice_labels) == 0
+    assert len(found.statistics.slice_labels) == 0
 
 
 def test_predictions_of_maps_score_exams_whose_reference_has_labels_alone() -> None:
@@ -166,7 +179,7 @@ def test_predictions_of_maps_score_exams_whose_reference_has_labels_alone() -> N
     (case,) = cases_of(truth, said)
     assert needs_pixels(case, case.said["maps"])
     volumes = CaseVolumes(said={"maps": volume(p)})
-    maps, scores = count_case(case, volumes, score_slices=1, counting={})
+    maps, scores = statistics_of(case, volumes, score_slices=1, counting={})
     assert (maps.score, scores.score) == (pytest.approx(0.8), 0.4)
 
 
@@ -177,7 +190,7 @@ def test_models_are_compared_on_the_same_slices() -> None:
         "b": {"e": foreign("e", slices={"4": 0.2, "3": 0.7, "2": 0.6})},
     }
     cases = cases_of(truth, said)
-    a, b = count_case(cases[0], CaseVolumes(), score_slices=1, counting={})
+    a, b = statistics_of(cases[0], CaseVolumes(), score_slices=1, counting={})
     assert a.slice_labels.tolist() == b.slice_labels.tolist() == [True, True]
     assert (a.slice_scores.tolist(), b.slice_scores.tolist()) == ([0.9, 0.8], [0.6, 0.7])
     (said_out,) = left_out(truth, said, cases, others=0)
@@ -194,7 +207,7 @@ def test_slices_of_maps_count_for_all_models_where_one_has_no_table_of_slices() 
     }
     (case,) = cases_of(truth, said)
     volumes = on_one_grid(volume(mask), {n: volume(mask * 0.6) for n in ("table", "maps")})
-    table, maps = count_case(case, volumes, score_slices=1, counting={})
+    table, maps = statistics_of(case, volumes, score_slices=1, counting={})
     assert table.slice_labels.tolist() == maps.slice_labels.tolist() == [True, False]
     assert table.score == 0.9
     assert maps.score == pytest.approx(0.6)
@@ -209,7 +222,7 @@ def test_a_bleed_does_not_pass_slices_that_files_leave_out() -> None:
     counting = {"m": Counting(level=32768)}
     for of, lesions in ((far, [8]), (apart, [4, 4])):
         volumes = CaseVolumes(truth=of, said={"m": of})
-        (found,) = count_case(case, volumes, score_slices=1, counting=counting)
+        (found,) = statistics_of(case, volumes, score_slices=1, counting=counting)
         assert found.masks is not None
         assert found.masks.lesions.voxels.tolist() == lesions
 
@@ -224,6 +237,6 @@ def test_ignored_pixels_make_no_score() -> None:
     p[0, 1, 1], ignored[0, 1, 1] = 0.99, True
     case, _ = with_maps(np.zeros((1, 2, 2)), p)
     volumes = CaseVolumes(truth=volume(np.zeros((1, 2, 2)), ignored=ignored), said={"m": volume(p)})
-    (found,) = count_case(case, volumes, score_slices=1, counting={})
+    (found,) = statistics_of(case, volumes, score_slices=1, counting={})
     assert found.score == pytest.approx(0.1)
     assert found.slice_scores == pytest.approx([0.1])

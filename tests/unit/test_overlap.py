@@ -176,6 +176,7 @@ def test_average_precisions_do_not_depend_on_the_blocks(
     pixels, weights = random_pixels(6), resampled_weights(2, num_clusters=6)
     in_one = average_precision.weighted_average_precisions(stacked(pixels), weights)
     monkeypatch.setattr(average_precision, "VALUES_AT_ONCE", values_at_once)
+    monkeypatch.setattr(average_precision, "LEAST_LEVELS", 1)
     in_blocks = average_precision.weighted_average_precisions(stacked(pixels), weights)
     assert in_blocks.tolist() == in_one.tolist()
 
@@ -277,6 +278,7 @@ def test_influences_add_up_to_nothing_in_blocks_too(
     pixels, weights = random_pixels(6), resampled_weights(2, num_clusters=6)
     _, in_one = average_precision.average_precisions_and_influences(stacked(pixels), weights)
     monkeypatch.setattr(average_precision, "VALUES_AT_ONCE", values_at_once)
+    monkeypatch.setattr(average_precision, "LEAST_LEVELS", 1)
     _, in_blocks = average_precision.average_precisions_and_influences(stacked(pixels), weights)
     np.testing.assert_allclose(in_blocks, in_one, atol=1e-12)
     np.testing.assert_allclose((in_blocks * weights).sum(axis=1), 0, atol=1e-12)

@@ -5,7 +5,6 @@ import pytest
 
 from ich_ray.errors import QualityError
 from ich_ray.statistics.exam_statistics import ExamFacts, ExamStatistics
-from ich_ray.statistics.pixel_histograms import merge
 from ich_ray.statistics.pooled_exams import compared_exams
 
 
@@ -15,8 +14,6 @@ def found(labels: dict[str, bool], *, patients: dict[str, str]) -> dict[str, Exa
             model="teacher",
             facts=ExamFacts(exam=exam, patient=patients[exam], corpus="c", label=label),
             score=0.5,
-            pixels=merge([]),
-            positive_pixels=merge([]),
             largest_slice=f"{exam}-1",
         )
         for exam, label in labels.items()

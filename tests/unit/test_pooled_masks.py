@@ -32,7 +32,7 @@ def statistics(number: int, *, skill: float, masks: bool = True) -> ExamStatisti
         for i in range(3)
     ]
     facts = ExamFacts(exam=f"{number:02d}", patient=f"p{number // 2}", corpus="c", label=bleeds)
-    return count_exam("m", facts, slices, score=0.5, counting=Counting(level=120))
+    return count_exam("m", facts, slices, score=0.5, counting=Counting(level=120)).statistics
 
 
 def seen() -> ComparedExams:

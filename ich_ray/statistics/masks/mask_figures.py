@@ -18,6 +18,7 @@ from ich_ray.statistics.masks.surfaces import SurfaceDistances, surface_distance
 from ich_ray.statistics.pooled_exams import ComparedExams, Found
 
 RESAMPLES = 1_000
+AT_ONCE = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,8 +48,17 @@ def mask_figures(
     patients, patient = np.unique(seen.exams.patient[held], return_inverse=True)
     patient = patient.astype(np.int64)
     strata = seen.exams.strata[patients]
-    weights = resample_weights(
-        seed=seed, resamples=range(resamples), num_clusters=len(patients), strata=strata
+    # In 16 bits, some at a time: a thousand resamples of 25,000 patients are 50 MB.
+    weights = np.concatenate(
+        [
+            resample_weights(
+                seed=seed, resamples=some, num_clusters=len(patients), strata=strata
+            ).astype(np.uint16)
+            for some in (
+                range(start, min(start + AT_ONCE, resamples))
+                for start in range(0, resamples, AT_ONCE)
+            )
+        ]
     )
     lesions, surfaces, volumes = [], [], []
     for name, of in found.items():

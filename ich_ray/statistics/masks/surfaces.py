@@ -12,7 +12,7 @@ for every model, whatever it marks elsewhere.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,9 @@ TOLERANCES_MM = (1.0, 2.0)
 
 LEAF_SIZE = 64
 """Faces in a leaf of the search tree: where specks lie all over the head, half the time of 10."""
+
+VALUES_AT_ONCE = 2**22
+"""Weights in each temporary array."""
 
 Spacing = tuple[float, float, float]
 """Between slices, rows and columns, mm."""
@@ -141,12 +144,13 @@ def surface_distances(
     assert len(exams) == len(patient), f"{len(exams)} exams of {len(patient)} patients"
     with_bleed = [i for i, exam in enumerate(exams) if exam.bleeds]
     chosen = [i for i in with_bleed if not math.isnan(exams[i].hd95_mm)]
-    drawn, once = weights[:, patient[chosen]], np.ones((1, len(chosen)), np.int64)
+    once = np.ones((1, len(chosen)), np.int64)
     hd95_mm, nsd_1mm, nsd_2mm = (
         np.array([getattr(exams[i], name) for i in chosen], np.float64)
         for name in ("hd95_mm", "nsd_1mm", "nsd_2mm")
     )
-    medians = _medians(hd95_mm, drawn)
+    columns = patient[chosen]
+    medians = _of_blocks(_medians, hd95_mm, weights, columns)
     median = float(_medians(hd95_mm, once)[0])
     # Between two values, of which one may be infinite, this method picks one.
     low, high = np.quantile(
@@ -162,8 +166,12 @@ def surface_distances(
         num_unknown=len(with_bleed) - len(chosen),
         num_false=sum(exam.marked and not exam.bleeds for exam in exams),
         hd95_mm=Interval(median, float(low), float(high), undefined),
-        nsd_1mm=interval(float(_means(nsd_1mm, once)[0]), _means(nsd_1mm, drawn)),
-        nsd_2mm=interval(float(_means(nsd_2mm, once)[0]), _means(nsd_2mm, drawn)),
+        nsd_1mm=interval(
+            float(_means(nsd_1mm, once)[0]), _of_blocks(_means, nsd_1mm, weights, columns)
+        ),
+        nsd_2mm=interval(
+            float(_means(nsd_2mm, once)[0]), _of_blocks(_means, nsd_2mm, weights, columns)
+        ),
     )
 
 
@@ -209,6 +217,21 @@ def _percentile(
     # Sums of the same areas in another order differ in their last digits.
     place = np.searchsorted(covered, covered[-1] * PERCENTILE * (1 - 1e-12))
     return float(distances[order][place])
+
+
+def _of_blocks(
+    figure: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    values: Float64[np.ndarray, " exam"],
+    weights: Integer[np.ndarray, "resample patient"],
+    patient: Integer[np.ndarray, " exam"],
+) -> Float64[np.ndarray, " resample"]:
+    """Return a figure of each resample of exams, a few resamples at a time."""
+    at_once = max(1, VALUES_AT_ONCE // max(1, len(patient)))
+    blocks = [
+        figure(values, weights[start : start + at_once, patient].astype(np.int64))
+        for start in range(0, len(weights), at_once)
+    ]
+    return np.concatenate(blocks)
 
 
 def _medians(
