@@ -35,7 +35,7 @@ SHELVING_NEED = Need(what="the pixels of an evaluation, by level", each=SHELVER,
 SHELVING = "shelve"
 """The kind of this work, in the runs table."""
 
-Bundled = tuple[Bundle, Int64[np.ndarray, " exam"]]
+Bundled = tuple[Bundle, Int64[np.ndarray, " _exam"]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -103,7 +103,7 @@ def shelf_bins(bundles: Sequence[Bundle], floors: Int64[np.ndarray, " level"]) -
 
 def shelf_of(
     store: Store,
-    bundles: Sequence[tuple[Bundle, Integer[np.ndarray, " exam"]]],
+    bundles: Sequence[tuple[Bundle, Integer[np.ndarray, " _exam"]]],
     bins: range,
     *,
     num_patients: int,
