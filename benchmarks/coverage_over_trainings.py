@@ -156,8 +156,8 @@ def drawn(recipes: Recipes, trial: int) -> tuple[Sequence[PooledMean], Sequence[
         return means_of(*pooled), differences_of(*pooled)
     positive, negative = masks(skill, labels, rng)
     models = {
-        f"{name}{k}": Predicted(
-            scores=said[i, k], pixels=stack_of(positive[i, k], negative[i, k]), level=CALLED
+        f"{name}{k}": Predicted.of_stack(
+            scores=said[i, k], stack=stack_of(positive[i, k], negative[i, k]), level=CALLED
         )
         for i, name in enumerate("ab")
         for k in range(recipes.trainings)

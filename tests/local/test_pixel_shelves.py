@@ -149,7 +149,7 @@ def test_a_place_is_kept_for_a_block_and_begins_empty(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
     place = store.url("pixels")
     store.write_bytes(store.url("pixels", "bundles", "of a run that was killed"), b"")
-    with held(store, "x", holder=this_process(), expires_s=60) as lease:
+    with held(store, "x", holder=this_process(), expires_s=60.0) as lease:
         with place_for_pixels(store, place, lease):
             assert not store.listing(place)
             shelved(store, gathered(store, 2))
@@ -162,7 +162,7 @@ def test_a_place_is_kept_for_a_block_and_begins_empty(tmp_path: Path) -> None:
 
 def test_who_lost_the_lease_removes_nothing(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    with held(store, "x", holder=this_process(), expires_s=60) as lease:
+    with held(store, "x", holder=this_process(), expires_s=60.0) as lease:
         pass
     lease.lost = "another run took over"
     with pytest.raises(SurroundingsError, match="another run took over"):

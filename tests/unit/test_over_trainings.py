@@ -35,7 +35,7 @@ def trained(seed: int, exams: Exams) -> Predicted:
         for stratum in exams.strata
     ]
     scores = np.round(rng.normal(size=len(exams.labels)) + exams.labels, 1)
-    return Predicted(scores=scores, pixels=pixel_histograms.stack(histograms), level=4)
+    return Predicted.of_stack(scores=scores, stack=pixel_histograms.stack(histograms), level=4)
 
 
 def pooled(
@@ -123,7 +123,7 @@ def test_a_single_bleeding_patient_leaves_pixel_metrics_undefined() -> None:
             neg=model.pixels.neg,
             num_clusters=model.pixels.num_clusters,
         )
-        models[name] = Predicted(scores=model.scores, pixels=pixels, level=4)
+        models[name] = Predicted.of_stack(scores=model.scores, stack=pixels, level=4)
     found = over_trainings(exams, models, {"a": ("m0", "m1"), "b": ("m2", "m3")})
     for gap in found.differences:
         assert math.isnan(gap.joined.low) == (gap.metric != "exam_auc")
