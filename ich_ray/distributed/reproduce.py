@@ -1,6 +1,6 @@
 """A published study made anew: its evaluations as a family, its tables beside the printed ones."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ def reproduce(run: Session, tell: Callable[[str], None], *, as_json: bool) -> Re
     found = Reproduction(
         data=data_of(run.settings),
         tables=tables_of(reports),
-        agreements=_agreements(run) if reports else (),
+        agreements=_agreements(run, reports),
         reports={member.name: f"{member.name}/index.html" for member in reports},
         corpora=tuple(next(iter(reports.values()))["corpora"]) if reports else (),
         pseudo_labels=next(
@@ -110,11 +110,11 @@ def _family(run: Session) -> Family:
     return family_of(run, members, at_once=experiment_of(run.settings).at_once)
 
 
-def _agreements(run: Session) -> tuple[Mapping[str, Any], ...]:
-    """Return how far the segmentations agree; none where there is one alone."""
-    config, evaluate = reproduce_of(run.settings), run.settings.evaluate
+def _agreements(run: Session, made: Iterable[Member]) -> tuple[Mapping[str, Any], ...]:
+    """Return how far the segmentations agree that have been evaluated, and the first with them."""
+    evaluate, members = run.settings.evaluate, list(made)
     assert evaluate is not None
-    if not config.segmentations:
+    others = dict.fromkeys(member.masks for member in members if member.table == "4")
+    if not others or not any(member.table == "1" for member in members):
         return ()
-    readings = [*evaluate.test[:1], *config.segmentations]
-    return tuple(agreements(run, readings, seed=evaluate.seed))
+    return tuple(agreements(run, [*evaluate.test, *others], seed=evaluate.seed))

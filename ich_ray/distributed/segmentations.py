@@ -2,23 +2,25 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import ray.data
+from jaxtyping import Bool
 
 from ich_ray.distributed import records, work
 from ich_ray.distributed.origin import Origin, here
 from ich_ray.distributed.own_exams import READER, READING
-from ich_ray.distributed.part_statistics import counted_as
+from ich_ray.distributed.part_statistics import counted_as, reference_of
 from ich_ray.distributed.progress import bar
 from ich_ray.distributed.resources import check_fits, options
 from ich_ray.distributed.session import Selection, Session, fingerprint, select
 from ich_ray.errors import QualityError
-from ich_ray.exam import Slice
+from ich_ray.exam import IGNORED, Slice
 from ich_ray.reporting.plain_values import plain
+from ich_ray.statistics.exam_slices import CountedSlice
 from ich_ray.statistics.masks.reading_agreement import (
     ReadExam,
     read_exam,
@@ -92,15 +94,29 @@ class ReadingsOfPart:
         for exam in read_exams(self.store, url, splits=self.first.holds, with_pixels=False):
             both = [item for item in exam if item.key in second and item.mask is not None]
             if both:
-                yield read_exam(
-                    exam[0].exam,
-                    exam[0].patient,
-                    counted_as(both, [_marked(second[item.key]) for item in both]),
-                )
+                counted = counted_readings(both, [second[item.key] for item in both])
+                yield read_exam(exam[0].exam, exam[0].patient, counted)
 
 
-def _marked(item: Slice) -> np.ndarray | None:
-    return None if item.mask is None else read_levels(item.mask > 0)
+def counted_readings(first: Sequence[Slice], second: Sequence[Slice]) -> list[CountedSlice]:
+    """Put two readings of the same slices beside each other.
+
+    Args:
+        first: With masks, in order: the reference.
+        second: The same slices. What either reading ignores is counted for neither.
+    """
+    levels = [None if item.mask is None else read_levels(reference_of(item)) for item in second]
+    return [
+        replace(one, valid=_valid(one, item))
+        for one, item in zip(counted_as(first, levels), second, strict=True)
+    ]
+
+
+def _valid(one: CountedSlice, second: Slice) -> Bool[np.ndarray, "rows columns"] | None:
+    if second.mask is None or not (second.mask == IGNORED).any():
+        return one.valid
+    known = second.mask != IGNORED
+    return np.asarray(known if one.valid is None else known & one.valid)
 
 
 def _both(run: Session, a: tuple[str, Selection], b: tuple[str, Selection]) -> list[ReadExam]:
