@@ -184,12 +184,13 @@ def test_a_task_whose_worker_died_is_counted_as_a_retry(tmp_path: Path) -> None:
 def told(ray_cluster: None) -> dict[str, set[str]]:
     """Every name of the endpoint with its labels, once each metric of the table was recorded."""
     teller = ray.remote(num_cpus=0)(Teller).remote()
-    ray.get(teller.tell_every_metric.remote(Origin(stage="all", section="all")))
     found: dict[str, set[str]] = {}
     awaited = {m.prometheus + ("_bucket" if m.kind == "histogram" else "") for m in metrics.TABLE}
 
-    # Over several looks: Ray forgets a gauge that was not told anew within two reports.
+    # Told anew before each look: Ray forgets a gauge that was not within two reports, and a look
+    # at the endpoint can take longer than that.
     def all_were_told() -> bool:
+        ray.get(teller.tell_every_metric.remote(Origin(stage="all", section="all")))
         for sample in samples():
             if sample.labels.get("stage") == "all":
                 awaited.discard(sample.name)
