@@ -10,7 +10,7 @@ from ich_ray.statistics.comparison import METRICS, STUDENT, TEACHER, Metric
 
 Verdict = Literal["better", "worse", "not distinguishable", "not measured"]
 
-FEW_OF_A_CLASS, FEW_BLEEDS = 30, 30
+FEW_OF_A_CLASS, FEW_BLEEDS, FEW_FOR_LESIONS = 30, 30, 40
 """Patients; below, intervals hold the truth clearly less often than they say."""
 
 SHORT: dict[Metric, str] = {"exam_auc": "exam AUC", "dsc": "DSC", "pixel_ap": "pixel AP"}
@@ -129,10 +129,16 @@ def narrow_intervals(report: Report) -> list[str]:
             "are too narrow then. In simulated corpora with 20 such patients they held the truth "
             "92 to 94 times in 100, with 10 of them 90 to 92 times, with 2 of them 83 to 85 times. "
             "Of equal models no more than 4 in 100 were called different, but with 2 or 3 such "
-            "patients some 10 in pixel AP. Of slices, exams and lesions: with 20 bleeding patients "
-            "intervals of lesion sensitivity and NSD held it 91 and 92 times, with 10 of them 88 "
-            "and 85 times, of a slice AUC 90 and 91 times, of a mean DSC of exams 94 and 90 times; "
-            "that of a slice F1 held it 96 times."
+            "patients some 10 in pixel AP. With 20 and with 10 bleeding patients intervals of a "
+            "slice AUC held it 90 and 91 times, of a mean DSC of exams 94 and 90 times; that of a "
+            "slice F1 held it 96 times."
+        )
+    if 0 < report.marked_patients < FEW_FOR_LESIONS:
+        sentences.append(
+            f"The patients with marked hemorrhage, {report.marked_patients}, are fewer than "
+            f"{FEW_FOR_LESIONS}: intervals of lesion sensitivity and NSD are too narrow then. In "
+            "simulated corpora with 35 such patients both held the truth 93 times in 100, with 20 "
+            "of them 91 and 92 times, with 10 of them 88 and 85 times."
         )
     return sentences
 
