@@ -12,8 +12,8 @@ from ich_ray.config_reproduce import Contrast
 from ich_ray.errors import ConfigError
 from ich_ray.experiment import BASELINE, experiment_of, of_seed, section, with_family
 
-STUDENT = "semi_supervised"
-OF_VALIDATION = (BASELINE, "no_ranker", STUDENT)
+STUDENT, NO_RANKER = "semi_supervised", "no_ranker"
+OF_VALIDATION = (BASELINE, NO_RANKER, STUDENT)
 """Variants of tables 2 and 3, as far as the experiment has them."""
 
 

@@ -32,6 +32,7 @@ from ich_ray.reporting.contents import (
     Roc,
 )
 from ich_ray.reporting.report import write_report
+from ich_ray.reporting.stills import Still, still, stills_of_json, stills_to_json
 from ich_ray.statistics import roc
 from ich_ray.statistics.comparison import METRICS
 from ich_ray.statistics.pooled_exams import EMPTY, THRESHOLD
@@ -41,6 +42,9 @@ from ich_ray.storage.pixel_place import place_for_pixels
 from ich_ray.storage.urls import join
 
 FILES = ("report.json", "index.html")
+
+STILLS = "stills.json"
+"""Kept in the store beside them: the gallery's pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ def plan_report(run: Session) -> dict[str, Any]:
     config, source = evaluate_config(run), source_of(run)
     identity = evaluation_identity(run, source)
     folder = run.store.url("evaluations", fingerprint(**identity))
-    up_to_date = run.store.exists(join(folder, FILES[0]))
+    up_to_date = all(run.store.exists(join(folder, name)) for name in (STILLS, *FILES))
     return {
         "stage": "evaluate",
         "up_to_date": up_to_date,
@@ -88,8 +92,8 @@ def make_report(run: Session) -> ReportSummary:
     identity = evaluation_identity(run, source)
     folder = run.store.url("evaluations", fingerprint(**identity))
     local = Path(evaluate_config(run).report)
-    kept = [join(folder, name) for name in FILES]
-    up_to_date = all(run.store.exists(url) for url in kept)
+    kept, stills = [join(folder, name) for name in FILES], join(folder, STILLS)
+    up_to_date = all(run.store.exists(url) for url in (stills, *kept))
     if up_to_date:
         for url, name in zip(kept, FILES, strict=True):
             local_files.write_bytes(local / name, run.store.read_bytes(url))
@@ -98,8 +102,11 @@ def make_report(run: Session) -> ReportSummary:
         with run.writing(folder) as lease:
             with place_for_pixels(run.store, join(folder, "pixels"), lease) as place:
                 found = evaluate(run, source, place)
-            page = write_report(_report(run, source, found, fingerprint(**identity)), local)
+            report = _report(run, source, found, fingerprint(**identity))
+            page = write_report(report, local)
             lease.check()
+            drawn = [still(report, shown) for shown in report.gallery]
+            run.store.write_bytes(stills, stills_to_json(drawn))
             for url, name in zip(kept, FILES, strict=True):
                 run.store.write_bytes(url, (page.parent / name).read_bytes())
         records.wrote("report", folder, fingerprint(**identity))
@@ -109,6 +116,14 @@ def make_report(run: Session) -> ReportSummary:
         for name, model in figures.items()
     }
     return ReportSummary(str(local / FILES[1]), shown, up_to_date)
+
+
+def gallery_of(run: Session) -> tuple[Still, ...]:
+    """Return the pictures of the gallery of a report that was made."""
+    identity = fingerprint(**evaluation_identity(run, source_of(run)))
+    return stills_of_json(
+        run.store.read_bytes(join(run.store.url("evaluations", identity), STILLS))
+    )
 
 
 def _report(run: Session, source: Source, found: Evaluation, identity: str) -> Report:

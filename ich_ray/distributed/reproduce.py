@@ -7,10 +7,12 @@ from typing import Any
 
 from ich_ray.distributed.experiment import report_of
 from ich_ray.distributed.family import Family, carry_out, evaluated, family_of, plan_family
+from ich_ray.distributed.report import gallery_of
 from ich_ray.distributed.segmentations import agreements
 from ich_ray.distributed.session import Session, code_revision
 from ich_ray.experiment import experiment_of
 from ich_ray.reporting.reproduction_page import Reproduction, write_reproduction
+from ich_ray.reporting.stills import Still
 from ich_ray.reproduction import Member, members_of, reproduce_of
 from ich_ray.reproduction_cells import Table, table_lines
 from ich_ray.reproduction_data import data_of
@@ -88,6 +90,7 @@ def reproduce(run: Session, tell: Callable[[str], None], *, as_json: bool) -> Re
         tables=tables_of(reports),
         agreements=_agreements(run, reports),
         reports={member.name: f"{member.name}/index.html" for member in reports},
+        stills=_stills(there, reports),
         corpora=tuple(next(iter(reports.values()))["corpora"]) if reports else (),
         pseudo_labels=next(
             (one["pseudo_labels"] for one in reports.values() if one["pseudo_labels"]), None
@@ -103,6 +106,12 @@ def reproduce(run: Session, tell: Callable[[str], None], *, as_json: bool) -> Re
         page=str(write_reproduction(found, Path(config.report))),
         up_to_date=not walked.codes,
     )
+
+
+def _stills(there: Mapping[str, Session], made: Iterable[Member]) -> tuple[Still, ...]:
+    """Return the gallery of the first evaluation on the validation exams, if there is one."""
+    of_ranker = (member.name for member in made if member.table == "3")
+    return next((gallery_of(there[name]) for name in of_ranker), ())
 
 
 def _family(run: Session) -> Family:

@@ -25,6 +25,11 @@ TITLES = {
     "baseline": "Teacher (baseline)",
     "semi_supervised": "Student (semi-supervised)",
     "labelled_alone": "Student (labelled slices alone)",
+    "no_ranker": "Student (no ranker)",
+    "ignore_band": "Student (ignore band)",
+    "soft": "Student (soft labels)",
+    "image_slice_oracle": "Image slice oracle",
+    "pixel_oracle": "Pixel oracle",
     THRESHOLD: "Plain intensity threshold",
     EMPTY: "Empty masks",
 }

@@ -4,15 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ich_ray.display import Window, greys_of_levels
-from ich_ray.reporting import gallery
 from ich_ray.reporting.contents import GallerySlice, Report
 from ich_ray.reporting.html import data_uri, number
 from ich_ray.reporting.scrolled_exam import (
     Overlap,
     ScrolledExam,
     ScrolledSlice,
-    overlap,
 )
+from ich_ray.reporting.stills import Still, still
 
 REFERENCE = {"title": "Reference", "colour": "#f0e442", "dash": ""}
 OF_MODELS = (("#56b4e9", "7 3"), ("#ff6a3d", "3 2"), ("#cc79a7", "9 2 2 2"), ("#009e73", "4 4"))
@@ -29,25 +28,24 @@ def marking(report: Report) -> list[str]:
 
 def gallery_row(report: Report, shown: GallerySlice) -> dict[str, Any]:
     """Return what the template needs of one exam."""
-    box = gallery.square_around_head(shown.image, shown.reference, *shown.predictions.values())
-    image, reference = gallery.crop(shown.image, box), gallery.crop_mask(shown.reference, box)
-    num_reference = int(shown.reference.sum())
-    panels = {}
-    for name, prediction in shown.predictions.items():
-        picture = gallery.overlay(image, reference, gallery.crop_mask(prediction, box))
-        panels[name] = {
-            "picture": data_uri(gallery.png(picture), "image/png"),
-            "counts": _counts(overlap(prediction, shown.reference), num_reference),
-            "p": shown.p.get(name),
-            "title": report.title_of(name),
-        }
-    to_scroll = shown.exam_slices
+    drawn, to_scroll = still(report, shown), shown.exam_slices
     return {
         "shown": shown,
-        "plain": data_uri(gallery.png(image), "image/png"),
-        "reference": _reference(num_reference),
-        "panels": panels,
+        "plain": drawn.plain,
+        "reference": told_of_reference(drawn.reference),
+        "panels": {name: panel(drawn, name) for name in drawn.marked},
         "exam": _exam(to_scroll, marking(report), windows_of(report)) if to_scroll else None,
+    }
+
+
+def panel(drawn: Still, model: str) -> dict[str, Any]:
+    """Return what a template needs of what a model marks on a slice."""
+    marked = drawn.marked[model]
+    return {
+        "picture": marked.picture,
+        "counts": _counts(marked.overlap, drawn.reference),
+        "p": marked.p,
+        "title": marked.title,
     }
 
 
@@ -95,7 +93,7 @@ def _slice(item: ScrolledSlice, models: Sequence[str]) -> dict[str, Any]:
         "picture": data_uri(item.picture, "image/webp"),
         "paths": [item.edge, *(item.edges.get(name, "") for name in models)],
         "said": [
-            _reference(item.reference),
+            told_of_reference(item.reference),
             *(_said(item.p, item.overlaps, item.reference, name) for name in models),
         ],
     }
@@ -108,7 +106,8 @@ def _said(
     return "; ".join(filter(None, (f"p = {number(p[name], 2)}" if name in p else "", counts)))
 
 
-def _reference(pixels: int | None) -> str:
+def told_of_reference(pixels: int | None) -> str:
+    """Say how much of a slice the reference marks; None: nobody outlined it."""
     if pixels is None:
         return "not outlined on this slice"
     return f"{pixels:,} px" if pixels else "no hemorrhage"

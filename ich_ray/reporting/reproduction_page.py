@@ -9,8 +9,10 @@ from typing import Any
 from ich_ray.reporting.figures.published import published
 from ich_ray.reporting.figures.workflow import workflow
 from ich_ray.reporting.html import data_uri, number, render
+from ich_ray.reporting.marked_figures import marked_figures
 from ich_ray.reporting.plain_values import plain
 from ich_ray.reporting.report import write_whole
+from ich_ray.reporting.stills import Still
 from ich_ray.reproduction_cells import Cell, Table, table_lines
 from ich_ray.statistics.paper import lin2022
 
@@ -30,6 +32,9 @@ class Reproduction:
 
     reports: Mapping[str, str]
     """Evaluation -> its report, beside the page."""
+
+    stills: Sequence[Still]
+    """Of the gallery of the report on the validation exams."""
 
     corpora: Sequence[Mapping[str, Any]]
     """As a report.json lists them."""
@@ -72,6 +77,7 @@ def to_html(found: Reproduction) -> str:
         "reproduction.html",
         {"less": _less, "p": _p},
         found=found,
+        figures=marked_figures(found.stills),
         pictures={name: data_uri(picture, SVG) for name, picture in pictures.items()},
         contradictions=lin2022.CONTRADICTIONS,
     )

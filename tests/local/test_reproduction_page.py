@@ -2,13 +2,18 @@
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
+
+from ich_ray.reporting.marked_figures import marked_figures
 from ich_ray.reporting.reproduction_page import Reproduction, to_html, write_reproduction
+from ich_ray.reporting.stills import Still, still, stills_of_json, stills_to_json
 from ich_ray.reproduction import Member
 from ich_ray.reproduction_tables import tables_of
 from ich_ray.statistics.paper import lin2022
+from tests.local.shown_heads import report_of, shown_head
 from tests.unit.test_reproduction_tables import BOTH, report
 
 CORPORA = (
@@ -16,6 +21,18 @@ CORPORA = (
     {"name": "rsna", "role": "unlabelled", "exams": 1200, "slices": 36000},
     {"name": "cq500", "role": "test", "exams": 481, "slices": 14000},
 )
+
+
+def stills(*models: str) -> tuple[Still, ...]:
+    """Of two heads, on the second of which more is marked in error."""
+    found = []
+    for exam, more in ((0, 3), (1, 9)):
+        shown = shown_head(exam)
+        wrong = np.roll(shown.predictions["semi_supervised"], more, axis=1)
+        marked = {**shown.predictions, **dict.fromkeys(models or ("no_ranker",), wrong)}
+        shown = replace(shown, predictions=marked, caption=f"<Head {exam}>")
+        found.append(still(report_of(shown), shown))
+    return tuple(found)
 
 
 def reproduction(*, agreements: bool = True) -> Reproduction:
@@ -35,6 +52,7 @@ def reproduction(*, agreements: bool = True) -> Reproduction:
         tables=tables_of(reports),
         agreements=(one,) if agreements else (),
         reports={"seed-0": "seed-0/index.html"},
+        stills=stills(),
         corpora=CORPORA,
         pseudo_labels={"top_percent": 10.0, "num_positive": 3600},
         revision="abc",
@@ -49,6 +67,43 @@ def test_the_page_holds_each_printed_figure_of_its_tables_and_escapes_names() ->
     assert "&lt;second&gt;" in page
     assert "<second>" not in page
     assert '<a href="seed-0/index.html">seed-0</a>' in page
+
+
+def test_figure_2_begins_with_the_slice_that_is_marked_most_in_error_without_a_ranker() -> None:
+    without, both = marked_figures(stills())
+    assert [row["still"].caption for row in without.rows] == ["<Head 1>", "<Head 0>"]
+    wrong = [one.marked["no_ranker"].overlap.wrong for one in stills()]
+    assert wrong[1] > wrong[0] > 0
+    assert [panel["title"] for panel in without.rows[0]["panels"]] == [
+        "Student (no ranker)",
+        "Student",
+    ]
+    assert without.rows[0]["panels"][0]["counts"].endswith(f"{wrong[1]} marked in error")
+    assert [row["still"].caption for row in both.rows] == ["<Head 0>", "<Head 1>"]
+    assert [panel["title"] for panel in both.rows[0]["panels"]] == ["Teacher", "Student"]
+
+
+def test_the_page_shows_the_pictures_of_both_figures_once_a_model() -> None:
+    page = to_html(reproduction())
+    for one in stills():
+        for model in ("no_ranker", "semi_supervised", "baseline"):
+            times = 2 if model == "semi_supervised" else 1
+            assert page.count(one.marked[model].picture) == times
+        assert page.count(one.plain) == 2
+    assert "&lt;Head 1&gt;; exam" in page
+
+
+def test_without_a_variant_without_ranker_figure_2_says_what_to_add() -> None:
+    without, both = marked_figures(stills("other"))
+    assert not without.rows
+    assert both.rows
+    page = to_html(replace(reproduction(), stills=()))
+    assert "add no_ranker to experiment.variants" in page
+    assert "set evaluate.gallery above 0" in page
+
+
+def test_pictures_of_a_gallery_are_read_as_they_were_kept() -> None:
+    assert stills_of_json(stills_to_json(stills())) == stills()
 
 
 def test_the_page_needs_nothing_from_elsewhere() -> None:

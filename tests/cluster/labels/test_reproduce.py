@@ -1,6 +1,7 @@
 """The paper's tables through the command line, from the reports of one family of evaluations."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,19 @@ def test_the_same_teacher_stands_in_the_tables_of_augmentation_and_ranker(study:
     by_ranker = report_of(study, "table-3-seed-0")["models"]["baseline"]
     assert by_contrast["exam_auc"] == by_ranker["exam_auc"]
     assert by_contrast["pixel_ap"] == by_ranker["pixel_ap"]
+
+
+def test_figure_3_is_of_the_gallery_of_the_validation_report(study: Path) -> None:
+    page = (study / "study" / "index.html").read_text()
+    told = report_of(study, "table-3-seed-0")["gallery"]
+    assert len(told) == 4
+    shown = re.findall(r'; exam <code title="(\w+)">[^<]*</code>, slice <code title="(\w+)">', page)
+    assert shown == [(one["exam"], one["slice"]) for one in told]
+    assert "add no_ranker to experiment.variants" in page
+    of_report = (study / "study" / "table-3-seed-0" / "index.html").read_text()
+    pictures = re.findall(r'<article>.*?src="(data:image/png[^"]+)"', page, re.S)
+    assert len(pictures) == 4
+    assert all(picture in of_report for picture in pictures)
 
 
 def test_two_readings_agree_as_their_masks_do(study: Path) -> None:
