@@ -30,10 +30,9 @@ def gallery_row(report: Report, shown: GallerySlice) -> dict[str, Any]:
     """Return what the template needs of one exam."""
     drawn, to_scroll = still(report, shown), shown.exam_slices
     return {
-        "shown": shown,
-        "plain": drawn.plain,
+        "still": drawn,
         "reference": told_of_reference(drawn.reference),
-        "panels": {name: panel(drawn, name) for name in drawn.marked},
+        "panels": [panel(drawn, name) for name in marking(report) if name in drawn.marked],
         "exam": _exam(to_scroll, marking(report), windows_of(report)) if to_scroll else None,
     }
 
