@@ -60,7 +60,9 @@ def _of_selection(
 ) -> dict[str, GallerySlice]:
     """Make the shown exams of a selection on the cluster: the driver gets them and no others."""
     index = index_table(run.store, selection.corpus).select(["slice", "patient", "file"])
-    here = index.filter(pa.compute.is_in(index["slice"], pa.array(list(wanted.values()))))
+    here = index.filter(
+        pa.compute.is_in(index["slice"], pa.array(list(wanted.values()), pa.string()))
+    )
     if not here.num_rows:
         return {}
     models = {name: trained_model(run, of) for name, of in evaluate_config(run).models.items()}

@@ -33,6 +33,7 @@ def evaluated(finished: Path, root: Path, *, slices_per_part: int, actors: int) 
         f"predict.actors={actors}",
         # Other slices beside it in a batch would round a slice's map otherwise.
         "predict.batch=1",
+        "evaluate.gallery=0",
     )
     with opened(root, *settings) as run:
         carry_out(run, ("ingest", "c"))
@@ -77,7 +78,7 @@ from pathlib import Path
 from tests.cluster.tiny_experiment import make_report, opened
 
 root = Path(sys.argv[1])
-with opened(root, "cluster.num_cpus=8", "evaluate.resamples=700") as run:
+with opened(root, "cluster.num_cpus=8", "evaluate.resamples=700", "evaluate.gallery=0") as run:
     for actors in (1, 7):
         shutil.rmtree(root / "store" / "evaluations", ignore_errors=True)
         evaluate = replace(run.settings.evaluate, actors=actors, report=str(root / str(actors)))
