@@ -126,6 +126,7 @@ def test_a_variant_that_fails_leaves_the_others_alone(
     (root / "settings.toml").write_text(settings_text(root))
     # The broken one is the first: what comes after it is trained all the same.
     sweep = SWEEP.replace("[variants.slow]", f"{BROKEN}[variants.slow]").replace("[0, 1]", "[0, 2]")
+    sweep = sweep.replace("[variants.quick]", "")
     (root / "sweep.toml").write_text(sweep)
     assert main(words(root)) == 4
     out, err = capfd.readouterr()
@@ -136,11 +137,10 @@ def test_a_variant_that_fails_leaves_the_others_alone(
     assert [(row["variant"], row["trained"]) for row in table["rows"]] == [
         ("broken", 0),
         ("slow", 2),
-        ("quick", 2),
     ]
-    # Those of seed 0 were there.
+    # That of seed 0 was there.
     done = [run["name"] for run in runs_of(root)[len(NAMES) :] if run["outcome"] == "done"]
-    assert sorted(done) == ["teacher-quick-2", "teacher-slow-2"]
+    assert done == ["teacher-slow-2"]
 
 
 @pytest.mark.parametrize(
