@@ -135,8 +135,10 @@ def write_exams(run: Session, name: str, numbers: range) -> None:
     for model in SKILL:
         task = prediction_task(run, trained_model(run, model), selection)
         said = [
-            write_part(run.store, task.url, f"{name}-{part}", predictions(run, some, model), None)
+            # An exam a row group, as the pool of actors writes them.
+            write_part(run.store, task.url, f"{name}-{part}", said_of, [SLICES] * len(some))
             for part, some in of_part.items()
+            for said_of in [predictions(run, some, model)]
         ]
         predict._commit(run, task, said)
 
