@@ -135,10 +135,14 @@ def write_exams(run: Session, name: str, numbers: range) -> None:
     for model in SKILL:
         task = prediction_task(run, trained_model(run, model), selection)
         said = [
-            # An exam a row group, as the pool of actors writes them.
-            write_part(run.store, task.url, f"{name}-{part}", said_of, [SLICES] * len(some))
+            write_part(
+                run.store,
+                task.url,
+                f"{name}-{part}",
+                predictions(run, some, model),
+                [SLICES] * len(some),  # an exam a row group, as the pool of actors writes them
+            )
             for part, some in of_part.items()
-            for said_of in [predictions(run, some, model)]
         ]
         predict._commit(run, task, said)
 

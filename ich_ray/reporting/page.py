@@ -9,7 +9,6 @@ from ich_ray.reporting.contents import Report
 from ich_ray.reporting.figures.style import MINUS
 from ich_ray.reporting.gallery_rows import (
     gallery_row,
-    marking,
     outlined,
     scrolls,
     window_of,
@@ -50,7 +49,6 @@ def to_html(report: Report) -> str:
         iou={m.name: iou_of(m.dsc) for m in report.models if m.dsc is not None},
         pictures=pictures_of(report),
         gallery=[gallery_row(report, shown) for shown in report.gallery],
-        marking=marking(report),
         outlined=outlined(report),
         windows=[window_of(window) for window in windows_of(report)],
         gallery_script=script("slice_drawing.js", "gallery.js") if scrolls(report) else None,

@@ -290,6 +290,7 @@ def test_a_difference_that_is_turned_round_takes_its_test_along(report: Report) 
         ((300, 300), 30, ["30, are fewer than 40: intervals of lesion sensitivity and NSD"]),
         ((300, 300), 29, ["29, are fewer than 30: intervals of a DSC", "29, are fewer than 40"]),
         ((29, 300), 35, ["the rarer are fewer than 30", "35, are fewer than 40"]),
+        ((29, 300), 20, ["the rarer are fewer", "20, are fewer than 30", "20, are fewer than 40"]),
         ((200, 12), 0, ["Of the 200 patients with and 12 without"]),
     ],
 )

@@ -105,7 +105,7 @@ def together(world: int, folder: Path, config: ModelConfig) -> tuple[list[float]
     return curves[0], dict(np.load(folder / f"{world}.npz"))
 
 
-@pytest.mark.parametrize(("world", "pseudo_crop"), [(2, 0), (4, 0), (3, 64)])
+@pytest.mark.parametrize(("world", "pseudo_crop"), [(2, 0), (3, 0), (4, 0), (3, 64)])
 def test_the_loss_curve_is_that_of_one_process(
     world: int, pseudo_crop: int, tmp_path: Path
 ) -> None:
